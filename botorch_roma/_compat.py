@@ -1,0 +1,34 @@
+"""The one place for uses of private names of torch and BoTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch.nn import Module
+
+M = TypeVar("M", bound=Module)
+
+
+def replace_modules(root: M, replacements: Mapping[Any, Module]) -> M:
+    """A copy of a module tree in which some modules are replaced by others.
+
+    Modules on the way to a replaced one are copied shallowly (their tensors are shared), all
+    others are shared, so that the original tree stays as it is.
+
+    Args:
+        root: For instance an acquisition function.
+        replacements: Old module to new module, compared by identity.
+    """
+    if root in replacements:
+        return replacements[root]  # type: ignore[return-value]
+    children = {
+        name: replace_modules(child, replacements) if child is not None else None
+        for name, child in root._modules.items()
+    }
+    if all(children[name] is child for name, child in root._modules.items()):
+        return root
+    new = copy.copy(root)
+    new.__dict__["_modules"] = children
+    return new

@@ -1,0 +1,268 @@
+r"""
+Closed-form gradients of both stages of RoMA, and the inner loop of the adaptation.
+
+For an MLP ``h_0 = x``, ``z_l = W_l h_{l-1} + b_l``, ``h_l = phi(z_l)``, ``f = w . h_{L-1} + b``,
+the adaptation objective of [Yu2021roma]_
+
+    J(theta~) = ||grad_x f(x; theta~)||_2 + alpha * (f(x; theta~) - y)^2
+
+needs the derivative of an input gradient with respect to the weights. Autograd gets it by a double
+backward pass; written out, it takes two passes down and two up through the network, and every
+weight gradient is a sum of two outer products,
+
+    down    delta_l = q_l * phi'(z_l),         q_{l-1} = W_l^T delta_l,      q_0 = grad_x f
+    up      a_l = W_l p_{l-1},                 p_l = a_l * phi'(z_l),        p_0 = q_0 / ||q_0||
+    down    e_l = a_l * q_l * phi''(z_l) + (W_{l+1}^T e_{l+1}) * phi'(z_l),  e_L = dJ/df
+    so      dJ/dW_l = delta_l p_{l-1}^T + e_l h_{l-1}^T,                     dJ/db_l = e_l,
+
+which holds for the linear head too, with ``delta_L = 1``. Nothing here knows BoTorch: weights are
+stacks (:class:`~botorch_roma.network.StackedWeights`), one network for each of ``S`` slices, with
+``N`` points a network. ``N = 1`` is the per-candidate form, ``N = B`` the shared one.
+:mod:`botorch_roma.reference` holds the same by autograd, as the specification.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from botorch_roma.network import (
+    Activation,
+    StackedWeights,
+    affine,
+    soft_bound_log_std,
+    soft_bound_log_std_derivative,
+)
+from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
+
+Loss = Literal["nll", "squared_error"]
+
+
+class LayerFactors(NamedTuple):
+    r"""Gradient of one layer, ``dJ/dW = left^T right`` and ``dJ/db``, for a stack of ``S``.
+
+    Attributes:
+        left: ``S x R x out``.
+        right: ``S x R x in``.
+        bias: ``S x out``.
+    """
+
+    left: Tensor
+    right: Tensor
+    bias: Tensor
+
+
+def head_gradient(
+    mean: Tensor, raw_log_std: Tensor, Y: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""Loss of a prediction and its derivatives with respect to the two heads.
+
+    Args:
+        mean: Predicted mean, any shape.
+        raw_log_std: Log-std before the soft bound, same shape.
+        Y: Targets (or pseudo labels), same shape.
+        loss: ``"nll"`` (Gaussian negative log-likelihood without its constant) or
+            ``"squared_error"``.
+
+    Returns:
+        The loss, its derivative in ``mean``, and its derivative in ``raw_log_std`` (None where
+        the loss does not see it).
+    """
+    residual = mean - Y
+    if loss == "squared_error":
+        return residual.square(), 2.0 * residual, None
+    log_std = soft_bound_log_std(raw_log_std)
+    scaled = residual * torch.exp(-2.0 * log_std)
+    squared = residual * scaled
+    slope = (1.0 - squared) * soft_bound_log_std_derivative(raw_log_std)
+    return 0.5 * squared + log_std, scaled, slope
+
+
+def training_gradient(
+    weights: StackedWeights,
+    Z: Tensor,
+    Y: Tensor,
+    *,
+    loss: Loss,
+    activation: Activation,
+    out: StackedWeights,
+) -> Tensor:
+    r"""Mean training loss of each network and its gradient in all weights.
+
+    Args:
+        weights: The weights of ``S`` networks.
+        Z: Standardised inputs, ``S x N x d``.
+        Y: Standardised targets, ``S x N``.
+        loss: See :func:`head_gradient`.
+        activation: The activation function.
+        out: Tensors that receive the gradient (contiguous, shaped as ``weights``).
+
+    Returns:
+        The loss, shape ``S``.
+    """
+    h, slopes = [Z], []
+    for layer in weights.hidden:
+        value, slope = activation.value_and_slope(affine(layer, h[-1]))
+        h.append(value)
+        slopes.append(slope)
+    mean, raw = (affine(head, h[-1]).squeeze(-1) for head in (weights.mean, weights.log_std))
+    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss)
+    e_mean = (d_mean / Y.shape[-1]).unsqueeze(-1)
+    back = e_mean * weights.mean.weight
+    torch.bmm(e_mean.mT, h[-1], out=out.mean.weight)
+    torch.sum(e_mean, dim=1, out=out.mean.bias)
+    if d_raw is None:
+        out.log_std.weight.zero_()
+        out.log_std.bias.zero_()
+    else:
+        e_raw = (d_raw / Y.shape[-1]).unsqueeze(-1)
+        back = back + e_raw * weights.log_std.weight
+        torch.bmm(e_raw.mT, h[-1], out=out.log_std.weight)
+        torch.sum(e_raw, dim=1, out=out.log_std.bias)
+    for i in range(len(slopes) - 1, -1, -1):
+        e = back * slopes[i]
+        torch.bmm(e.mT, h[i], out=out.hidden[i].weight)
+        torch.sum(e, dim=1, out=out.hidden[i].bias)
+        if i > 0:
+            back = torch.bmm(e, weights.hidden[i].weight)
+    return value.mean(dim=-1)
+
+
+def adaptation_gradient(
+    weights: StackedWeights,
+    Z: Tensor,
+    pseudo_label: Tensor,
+    *,
+    alpha: float,
+    loss: Loss,
+    activation: Activation,
+) -> tuple[Tensor, list[LayerFactors | None]]:
+    r"""Adaptation objective, averaged over points, and its gradient in factored form.
+
+    Args:
+        weights: The weights of ``S`` networks.
+        Z: Standardised inputs, ``S x N x d``.
+        pseudo_label: Standardised pseudo labels, ``S x N``.
+        alpha: Weight of the pseudo-label term.
+        loss: Form of the pseudo-label term, see :func:`head_gradient`.
+        activation: The activation function.
+
+    Returns:
+        The objective, shape ``S``, and one :class:`LayerFactors` per layer in the order of
+        ``weights.layers`` (None for the log-std head where the loss does not see it).
+    """
+    hidden, n = weights.hidden, Z.shape[-2]
+    h, slopes, curvatures = [Z], [], []
+    for layer in hidden:
+        z = affine(layer, h[-1])
+        value, slope = activation.value_and_slope(z)
+        curvatures.append(activation.curvature(z, value, slope))
+        h.append(value)
+        slopes.append(slope)
+    # down: input gradient
+    q, deltas = weights.mean.weight, []
+    for layer, slope in zip(reversed(hidden), reversed(slopes), strict=True):
+        delta = q * slope
+        deltas.append(delta)
+        curvatures[len(hidden) - len(deltas)] *= q
+        q = torch.bmm(delta, layer.weight)
+    deltas.reverse()
+    norm = torch.linalg.vector_norm(q, dim=-1, keepdim=True)
+    # up: derivative of the norm with respect to every delta
+    p = [q / (norm.clamp_min(torch.finfo(q.dtype).tiny) * n)]
+    for i, layer in enumerate(hidden):
+        a = torch.bmm(p[-1], layer.weight.mT)
+        p.append(a * slopes[i])
+        curvatures[i] *= a
+    # down again: derivative with respect to every pre-activation
+    mean = affine(weights.mean, h[-1]).squeeze(-1)
+    needs_log_std = loss == "nll"
+    raw = affine(weights.log_std, h[-1]).squeeze(-1) if needs_log_std else mean
+    value, d_mean, d_raw = head_gradient(mean, raw, pseudo_label, loss)
+    r = (d_mean * (alpha / n)).unsqueeze(-1)
+    back = r * weights.mean.weight
+    factors: list[LayerFactors | None] = [
+        LayerFactors(
+            torch.cat([torch.ones_like(r), r], dim=1), torch.cat([p[-1], h[-1]], dim=1), r.sum(1)
+        ),
+        None,
+    ]
+    if d_raw is not None:
+        s = (d_raw * (alpha / n)).unsqueeze(-1)
+        back = back + s * weights.log_std.weight
+        factors[1] = LayerFactors(s, h[-1], s.sum(1))
+    for i in range(len(hidden) - 1, -1, -1):
+        e = torch.addcmul(curvatures[i], back, slopes[i])
+        left = torch.cat([deltas[i], e], dim=1)
+        factors.insert(0, LayerFactors(left, torch.cat([p[i], h[i]], dim=1), e.sum(1)))
+        if i > 0:
+            back = torch.bmm(e, hidden[i].weight)
+    objective = (norm.squeeze(-1) + alpha * value).mean(dim=-1)
+    return objective, factors
+
+
+def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]:
+    r"""Norm of ``left^T right`` (shape ``S``), and the matrix itself where it was formed."""
+    if factors.left.shape[1] <= 2:
+        # ||L^T R||^2 = <L L^T, R R^T>: two 2 x 2 products instead of an out x in matrix
+        gram = torch.bmm(factors.left, factors.left.mT) * torch.bmm(factors.right, factors.right.mT)
+        return gram.sum(dim=(1, 2)).clamp_min(0.0).sqrt(), None
+    gradient = torch.bmm(factors.left.mT, factors.right)
+    return stacked_norm(gradient), gradient
+
+
+def _descend_(weights: StackedWeights, factors: list[LayerFactors | None], length: Tensor) -> None:
+    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``."""
+    moved = [
+        (layer, f, *_weight_gradient_norm(f), 2 * i)
+        for i, (layer, f) in enumerate(zip(weights.layers, factors, strict=True))
+        if f is not None
+    ]
+    norms = torch.stack([n for _, f, norm, _, _ in moved for n in (norm, stacked_norm(f.bias))])
+    rows = [row for *_, i in moved for row in (i, i + 1)]
+    coefficients = step_coefficients(length[rows] if len(rows) < len(length) else length, norms)
+    for k, (layer, f, _, gradient, _) in enumerate(moved):
+        c = coefficients[2 * k].view(-1, 1, 1)
+        if gradient is None:
+            layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)
+        else:
+            layer.weight.addcmul_(gradient, c, value=-1.0)
+        layer.bias.addcmul_(f.bias, coefficients[2 * k + 1].unsqueeze(-1), value=-1.0)
+
+
+def adapt_weights(
+    weights: StackedWeights,
+    Z: Tensor,
+    pseudo_label: Tensor,
+    *,
+    radius: float,
+    num_steps: int,
+    alpha: float,
+    loss: Loss,
+    activation: Activation,
+) -> StackedWeights:
+    r"""Adapt a stack of networks to their own points by normalised descent inside the ball.
+
+    Args:
+        weights: The weights of ``S`` networks, the centre of the ball; left unchanged.
+        Z: Standardised inputs, ``S x N x d``; the objective is averaged over the ``N`` points.
+        pseudo_label: Standardised pseudo labels, ``S x N``.
+        radius: Radius of the ball relative to the norm of each tensor.
+        num_steps: Number of normalised steps that use up the radius.
+        alpha: Weight of the pseudo-label term.
+        loss: Form of the pseudo-label term, see :func:`head_gradient`.
+        activation: The activation function.
+
+    Returns:
+        New weights; no tensor is further than ``radius * ||theta_l||`` from its start.
+    """
+    adapted = weights.map(lambda t: t.clone(memory_format=torch.contiguous_format))
+    length = step_lengths(weights, radius, num_steps)
+    for _ in range(num_steps):
+        _, factors = adaptation_gradient(
+            adapted, Z, pseudo_label, alpha=alpha, loss=loss, activation=activation
+        )
+        _descend_(adapted, factors, length)
+    return adapted

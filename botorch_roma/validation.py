@@ -1,0 +1,145 @@
+r"""
+Checks of arguments and data; every message names the argument, the value and the remedy.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from botorch.exceptions import BotorchTensorDimensionError, InputDataError, InputDataWarning
+from torch import Tensor
+
+
+def check_int(name: str, value: Any, *, minimum: int) -> int:
+    """Return ``value`` as an int, or raise ``ValueError`` if it is none or below ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"`{name}` must be an integer of at least {minimum}, received {value!r}.")
+    return value
+
+
+def check_float(
+    name: str, value: Any, *, minimum: float = 0.0, exclusive: bool = False, unit: str = ""
+) -> float:
+    """Return ``value`` as a float, or raise ``ValueError`` if it is not finite or too small."""
+    low = "above" if exclusive else "at least"
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < minimum or (exclusive and number == minimum):
+        raise ValueError(
+            f"`{name}` must be a finite number {low} {minimum:g}{unit}, received {value!r}."
+        )
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return ``value``, or raise ``ValueError`` if it is none of ``choices``."""
+    allowed = list(choices)
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {allowed}, received {value!r}.")
+    return str(value)
+
+
+def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) -> Tensor:
+    r"""Return ``value`` if it is a finite floating point tensor of ``dim`` dimensions.
+
+    Raises:
+        InputDataError: If it is no tensor, not floating point, or not finite.
+        BotorchTensorDimensionError: If its number of dimensions or rows differs.
+    """
+    if not isinstance(value, Tensor):
+        raise InputDataError(f"`{name}` must be a torch.Tensor, received {type(value).__name__}.")
+    if value.dim() != dim:
+        raise BotorchTensorDimensionError(
+            f"`{name}` must have {dim} dimensions, received shape {tuple(value.shape)}."
+        )
+    if rows is not None and value.shape[0] != rows:
+        raise BotorchTensorDimensionError(
+            f"`{name}` must have {rows} rows, received shape {tuple(value.shape)}."
+        )
+    if not value.is_floating_point():
+        raise InputDataError(
+            f"`{name}` must be floating point, received {value.dtype}; call `.double()` on it."
+        )
+    finite = torch.isfinite(value)
+    if not finite.all():
+        where = (~finite).nonzero()[0].tolist()
+        raise InputDataError(
+            f"`{name}` holds {int((~finite).sum())} NaN or infinite values (the first at index "
+            f"{where}); drop or impute these rows."
+        )
+    return value
+
+
+def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
+    r"""Check an offline dataset: ``train_X`` is ``n x d``, ``train_Y`` is ``n x m``, ``n >= 2``.
+
+    Raises:
+        InputDataError: NaN, infinite or non-floating values, different dtypes or devices,
+            fewer than two rows, a constant outcome.
+        BotorchTensorDimensionError: Wrong shapes.
+    """
+    check_tensor("train_X", train_X, dim=2)
+    check_tensor("train_Y", train_Y, dim=2, rows=train_X.shape[0])
+    if train_X.dtype != train_Y.dtype or train_X.device != train_Y.device:
+        raise InputDataError(
+            "`train_X` and `train_Y` must share dtype and device, received "
+            f"{train_X.dtype} on {train_X.device} and {train_Y.dtype} on {train_Y.device}."
+        )
+    n, d = train_X.shape
+    if n < 2 or d < 1 or train_Y.shape[1] < 1:
+        raise InputDataError(
+            "An offline dataset needs at least two rows, one input and one outcome, received "
+            f"`train_X` of shape {tuple(train_X.shape)} and `train_Y` of {tuple(train_Y.shape)}."
+        )
+    constant = (train_Y == train_Y[0]).all(dim=0).nonzero().flatten().tolist()
+    if constant:
+        raise InputDataError(
+            f"`train_Y` is constant in column {constant[0]} (value "
+            f"{train_Y[0, constant[0]].item():g}): there is nothing to learn from it."
+        )
+
+
+def constant_columns(X: Tensor) -> list[int]:
+    r"""Indices of the columns of the ``n x d`` tensor ``X`` that never vary."""
+    return [int(i) for i in (X[0] == X).all(dim=0).nonzero().flatten()]
+
+
+def warn_constant_columns(X: Tensor, stacklevel: int = 3) -> None:
+    """Warn that nothing is known about columns of ``train_X`` that never vary."""
+    columns = constant_columns(X)
+    if columns:
+        warnings.warn(
+            f"`train_X` is constant in columns {columns}: nothing is known about their effect. "
+            "Pass them as `fixed_features` or drop them.",
+            InputDataWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def check_bounds(bounds: Tensor, d: int | None = None) -> Tensor:
+    r"""Check ``2 x d`` bounds: finite, lower not above upper.
+
+    Raises:
+        ValueError: Naming the shape, or the first column and its two values.
+    """
+    if not isinstance(bounds, Tensor):
+        raise ValueError(f"`bounds` must be a 2 x d tensor, received {type(bounds).__name__}.")
+    if bounds.dim() != 2 or bounds.shape[0] != 2 or (d is not None and bounds.shape[1] != d):
+        expected = "d" if d is None else str(d)
+        raise ValueError(
+            f"`bounds` must be a 2 x {expected} tensor, received shape {tuple(bounds.shape)}."
+        )
+    bad = ~torch.isfinite(bounds).all(dim=0) | (bounds[0] > bounds[1])
+    if bad.any():
+        i = int(bad.nonzero()[0])
+        raise ValueError(
+            "`bounds` must be finite with lower <= upper; column "
+            f"{i} has lower={bounds[0, i].item()} and upper={bounds[1, i].item()}."
+        )
+    return bounds
