@@ -1,0 +1,233 @@
+r"""
+Stage 2a of RoMA: adapt the fitted proxy to the candidates before every step.
+
+For candidate ``x`` with pseudo label ``y`` the adapted weights are [Yu2021roma]_
+
+    theta_t = argmin_{theta~ in B(theta)} ||grad_x f(x; theta~)||_2 + alpha * (f(x; theta~) - y)^2,
+
+sought by ``num_steps`` normalised descent steps from the fitted weights, which stay inside the ball
+``B(theta)`` by construction (:mod:`botorch_roma.perturbation`). The gradients are in closed form
+(:mod:`botorch_roma.closed_form`); with many inputs the first layer is adapted in ``h + 1``
+coordinates (:class:`~botorch_roma.models.adapted.InputBasis`), which is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from botorch.exceptions import BotorchTensorDimensionError
+from botorch.exceptions.errors import ModelFittingError
+from torch import Tensor
+
+from botorch_roma.closed_form import Loss, adapt_weights
+from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.network import Layer, StackedWeights
+from botorch_roma.validation import check_choice, check_float, check_int, check_tensor
+
+Mode = Literal["per_candidate", "shared"]
+FirstLayer = Literal["auto", "dense", "reduced"]
+
+
+class Adaptation:
+    r"""The adaptation of one fitted model, prepared once and called at every update.
+
+    Args:
+        model: The fitted model; never changed.
+        radius: Radius of the ball relative to the norm of each weight tensor.
+        num_steps: Number of normalised descent steps that use up the radius.
+        alpha: Weight of the pseudo-label term.
+        mode: ``"per_candidate"`` (one weight set each, as in the formula) or ``"shared"`` (one
+            weight set for all, minimising the mean objective, as in the authors' code).
+        pseudo_label_loss: ``"squared_error"`` (the paper) or ``"nll"`` (the authors' code).
+        first_layer: ``"dense"``, ``"reduced"``, or ``"auto"``: reduced where that is smaller.
+
+    Raises:
+        ModelFittingError: If the model has not been fitted.
+        ValueError: For a negative radius, number of steps or alpha, or an unknown mode.
+    """
+
+    def __init__(
+        self,
+        model: RoMAModel,
+        *,
+        radius: float = 0.02,
+        num_steps: int = 10,
+        alpha: float = 1.0,
+        mode: Mode = "per_candidate",
+        pseudo_label_loss: Loss = "squared_error",
+        first_layer: FirstLayer = "auto",
+    ) -> None:
+        if not model.is_fitted:
+            raise ModelFittingError(
+                "`model` has not been fitted, its weights are random; call "
+                "`fit_roma_model(model)` or load the state dict of a fitted model."
+            )
+        self.model = model
+        self.radius = check_float("radius", radius)
+        self.num_steps = check_int("num_steps", num_steps, minimum=0)
+        self.alpha = check_float("alpha", alpha)
+        self.shared = check_choice("mode", mode, get_args(Mode)) == "shared"
+        check_choice("pseudo_label_loss", pseudo_label_loss, get_args(Loss))
+        self.loss: Loss = pseudo_label_loss
+        self.first_layer = check_choice("first_layer", first_layer, get_args(FirstLayer))
+        self.weights = model.network.weights.map(Tensor.detach)
+        self._shared_basis: Tensor | None = None
+
+    def __call__(
+        self, Z: Tensor, pseudo_label: Tensor, points_per_batch: int | None = None
+    ) -> AdaptedRoMAModel:
+        r"""Adapt to candidates on the standardised scale.
+
+        Args:
+            Z: Standardised candidates, ``B x d``.
+            pseudo_label: Standardised pseudo labels of every network, ``S x B``.
+            points_per_batch: See :class:`~botorch_roma.models.adapted.AdaptedRoMAModel`.
+        """
+        Z, pseudo_label = Z.detach(), pseudo_label.detach()
+        s, b = pseudo_label.shape
+        if self.radius == 0.0 or self.num_steps == 0:
+            return AdaptedRoMAModel(self.model, self.weights, b, points_per_batch=points_per_batch)
+        points = Z.unsqueeze(0 if self.shared else 1)  # C x N x d
+        labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
+        basis, weights = self._reduce(points)
+        if basis is None:
+            inputs = points.expand(s, *points.shape).reshape(-1, *points.shape[1:])
+        else:
+            inputs = basis.coordinates(points)
+        if not self.shared:
+            weights = weights.map(lambda t: _repeat_candidates(t, s, b))
+        adapted = adapt_weights(
+            weights,
+            inputs,
+            labels,
+            radius=self.radius,
+            num_steps=self.num_steps,
+            alpha=self.alpha,
+            loss=self.loss,
+            activation=self.model.network.activation,
+        )
+        return AdaptedRoMAModel(
+            self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
+        )
+
+    def _use_reduced(self, num_points: int) -> bool:
+        h, d = self.weights.hidden[0].weight.shape[1:]
+        if self.first_layer == "auto":
+            return d > 1.25 * (h + num_points)
+        return self.first_layer == "reduced"
+
+    def _reduce(self, points: Tensor) -> tuple[InputBasis | None, StackedWeights]:
+        r"""Basis for ``C x N x d`` points and the fitted weights in its coordinates."""
+        if not self._use_reduced(points.shape[1]):
+            return None, self.weights
+        first = self.weights.hidden[0]
+        if self.shared:
+            basis = _joint_basis(first.weight, points)
+        else:
+            if self._shared_basis is None:
+                self._shared_basis = torch.linalg.qr(first.weight.mT).Q
+            basis = _own_basis(self._shared_basis, points)
+        weight = first.weight @ basis.shared
+        pad = weight.new_zeros(*weight.shape[:2], basis.own.shape[-1])
+        reduced = Layer(torch.cat([weight, pad], dim=-1), first.bias)
+        return basis, self.weights._replace(hidden=(reduced, *self.weights.hidden[1:]))
+
+
+def _repeat_candidates(tensor: Tensor, s: int, b: int) -> Tensor:
+    r"""``S x ... or S * B x ... -> S * B x ...``, network-major."""
+    if tensor.shape[0] == s * b:
+        return tensor
+    return tensor.unsqueeze(1).expand(s, b, *tensor.shape[1:]).reshape(s * b, *tensor.shape[1:])
+
+
+def _own_basis(shared: Tensor, points: Tensor) -> InputBasis:
+    r"""The part of each candidate outside of the shared span, normalised, as its own direction."""
+    residual = points.expand(shared.shape[0], *points.shape)[:, :, 0]  # S x B x d
+    for _ in range(2):  # the second pass removes what rounding left in the span
+        residual = residual - (residual @ shared) @ shared.mT
+    length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
+    scale = torch.linalg.vector_norm(points, dim=-1)
+    inside = length <= 100.0 * torch.finfo(points.dtype).eps * scale
+    own = torch.where(inside, torch.zeros_like(residual), residual / length)
+    return InputBasis(shared, own.reshape(-1, own.shape[-1], 1))
+
+
+def _joint_basis(first_weight: Tensor, points: Tensor) -> InputBasis:
+    r"""One basis of the rows of ``W_1`` and all points, for one shared weight set."""
+    rows = points.expand(first_weight.shape[0], *points.shape[1:])
+    basis = torch.linalg.qr(torch.cat([first_weight, rows], dim=1).mT).Q
+    return InputBasis(basis, basis.new_zeros(*basis.shape[:2], 0))
+
+
+def adapt_roma_model(
+    model: RoMAModel,
+    X: Tensor,
+    pseudo_label: Tensor | None = None,
+    *,
+    radius: float = 0.02,
+    num_steps: int = 10,
+    alpha: float = 1.0,
+    mode: Mode = "per_candidate",
+    pseudo_label_loss: Loss = "squared_error",
+    first_layer: FirstLayer = "auto",
+) -> AdaptedRoMAModel:
+    r"""Adapt a fitted model to candidates (stage 2a of [Yu2021roma]_ on its own).
+
+    Every network of the model (each ensemble member, each output) is adapted separately.
+
+    Args:
+        model: The fitted model; it is not changed.
+        X: Candidates, ``B x d``, in the user's input space.
+        pseudo_label: Outcomes that the adapted predictions should stay close to, ``B x m``, in the
+            user's outcome space. By default the predictions of each member itself.
+        radius: Radius of the ball relative to each tensor's norm.
+        num_steps: Number of normalised descent steps that use up the radius.
+        alpha: Weight of the pseudo-label term, on the standardised outcome.
+        mode: ``"per_candidate"`` or ``"shared"``.
+        pseudo_label_loss: ``"squared_error"`` or ``"nll"``.
+        first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
+
+    Returns:
+        A model with ``batch_shape = [B]``.
+
+    Raises:
+        ModelFittingError: If the model has not been fitted.
+        ValueError: For options out of range.
+        InputDataError, BotorchTensorDimensionError: For malformed ``X`` or ``pseudo_label``.
+
+    Example:
+        >>> adapted = adapt_roma_model(model, X)  # X: 128 x d
+        >>> PosteriorMean(adapted)(X.unsqueeze(1))  # 128 values
+    """
+    adaptation = Adaptation(
+        model,
+        radius=radius,
+        num_steps=num_steps,
+        alpha=alpha,
+        mode=mode,
+        pseudo_label_loss=pseudo_label_loss,
+        first_layer=first_layer,
+    )
+    check_tensor("X", X, dim=2)
+    if X.shape[1] != model.train_X.shape[1] or X.shape[0] < 1:
+        raise BotorchTensorDimensionError(
+            f"`X` must have shape B x {model.train_X.shape[1]} with B >= 1, "
+            f"received {tuple(X.shape)}."
+        )
+    model.eval()
+    with torch.no_grad():
+        Z = model.standardize_inputs(X)
+        if pseudo_label is None:
+            labels, _ = model.network(Z)
+        else:
+            check_tensor("pseudo_label", pseudo_label, dim=2, rows=X.shape[0])
+            if pseudo_label.shape[1] != model.num_outputs:
+                raise BotorchTensorDimensionError(
+                    f"`pseudo_label` must have {model.num_outputs} columns, received shape "
+                    f"{tuple(pseudo_label.shape)}."
+                )
+            standardized = model.standardize_outcomes(pseudo_label, X=X).mT
+            labels = standardized.repeat(model.num_members, 1)
+        return adaptation(Z, labels)

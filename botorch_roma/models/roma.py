@@ -1,0 +1,230 @@
+r"""
+``RoMAModel``: the robust proxy of RoMA as a BoTorch model.
+
+References:
+
+.. [Yu2021roma]
+    S. Yu, S. Ahn, L. Song, and J. Shin. RoMA: Robust Model Adaptation for Offline
+    Model-based Optimization. Advances in Neural Information Processing Systems 34, 2021.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from botorch.models.transforms.input import InputTransform
+from botorch.models.transforms.outcome import OutcomeTransform
+from botorch.utils.datasets import SupervisedDataset
+from torch import Tensor
+from torch.nn import Parameter, ParameterList
+
+from botorch_roma.models.base import ProxyModel
+from botorch_roma.network import ProxyNetwork
+from botorch_roma.validation import check_int, check_training_data, warn_constant_columns
+
+
+def _std(values: Tensor) -> Tensor:
+    r"""Column-wise standard deviation, with 1 in place of 0 for constant columns."""
+    std = values.std(dim=0, correction=0)
+    return torch.where(std > 0, std, torch.ones_like(std))
+
+
+class RoMAModel(ProxyModel):
+    r"""An ensemble of MLP proxies for an offline dataset [Yu2021roma]_.
+
+    ``num_members`` networks with different seeds form one model, and each of the ``m`` outputs
+    has independent networks. Inputs and outcomes are z-scored inside the model (after the
+    transforms, if there are any), which is the scale that the radii, the noise and the step
+    sizes of RoMA refer to. Train it with :func:`~botorch_roma.fit.fit_roma_model`.
+
+    Prefer ``double``: BoTorch's analytic acquisition functions cast a model to the dtype of
+    the points they are evaluated at. All weights live in the module tree and follow.
+
+    Args:
+        train_X: Designs, ``n x d``, in the user's space.
+        train_Y: Measured outcomes, ``n x m``; larger is better, as everywhere in BoTorch.
+        input_transform: Applied to the inputs before z-scoring; none by default.
+        outcome_transform: Applied to the outcomes before z-scoring; none by default.
+        hidden_sizes: Width of every hidden layer.
+        num_members: Number of ensemble members.
+        activation: ``"softplus"``, ``"silu"`` or ``"tanh"``.
+        seed: Seed of the initial weights; member ``i`` gets ``seed + i``.
+
+    Raises:
+        InputDataError: NaN, infinite or constant outcomes, fewer than two rows, dtype mismatch.
+        BotorchTensorDimensionError: Shapes that do not fit.
+        ValueError: Layer widths, activation or number of members out of range.
+
+    Example:
+        >>> model = RoMAModel(train_X, train_Y)
+        >>> history = fit_roma_model(model, seed=0)
+        >>> posterior = model.posterior(test_X)
+    """
+
+    def __init__(
+        self,
+        train_X: Tensor,
+        train_Y: Tensor,
+        input_transform: InputTransform | None = None,
+        outcome_transform: OutcomeTransform | None = None,
+        *,
+        hidden_sizes: Sequence[int] = (64, 64),
+        num_members: int = 1,
+        activation: str = "softplus",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_training_data(train_X, train_Y)
+        warn_constant_columns(train_X)
+        self.num_members = check_int("num_members", num_members, minimum=1)
+        self.seed = check_int("seed", seed, minimum=0)
+        # not persistent: the state dict must load into a model that was built on other rows
+        self.register_buffer("train_X", train_X.detach().clone(), persistent=False)
+        self.register_buffer("train_Y", train_Y.detach().clone(), persistent=False)
+        with torch.no_grad():
+            X_tf = self.transform_inputs(self.train_X, input_transform)
+            Y_tf = self.train_Y
+            if outcome_transform is not None:
+                outcome_transform.to(train_Y)
+                Y_tf, _ = outcome_transform(self.train_Y, X=self.train_X)
+        if input_transform is not None:
+            self.input_transform = input_transform
+        if outcome_transform is not None:
+            self.outcome_transform = outcome_transform
+        for name, values in (("x", X_tf), ("y", Y_tf)):
+            self.register_buffer(f"{name}_mean", values.mean(dim=0))
+            self.register_buffer(f"{name}_std", _std(values))
+        self.register_buffer("variance_scale", torch.ones_like(self.y_mean))
+        self.register_buffer("fitted", torch.tensor(False))
+        self.network = ProxyNetwork(
+            X_tf.shape[-1],
+            hidden_sizes,
+            num_networks=self.num_members * train_Y.shape[1],
+            activation=activation,
+            seeds=self.network_seeds(self.seed, train_Y.shape[1]),
+        )
+        self.to(train_X)
+
+    train_X: Tensor
+    train_Y: Tensor
+    fitted: Tensor
+
+    def network_seeds(self, seed: int, num_outputs: int | None = None) -> list[int]:
+        r"""One seed per network: member ``e`` and output ``k`` get ``seed + e`` and a salt."""
+        m = self.num_outputs if num_outputs is None else num_outputs
+        return [seed + e + 1_000_003 * k for e in range(self.num_members) for k in range(m)]
+
+    @property
+    def train_inputs(self) -> tuple[Tensor]:
+        r"""The designs, ``n x d``, in the user's space, as a one-tuple (BoTorch's convention)."""
+        return (self.train_X,)
+
+    @property
+    def train_targets(self) -> Tensor:
+        r"""The measured outcomes, ``n x m``, in the user's space."""
+        return self.train_Y
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """No batch dimensions of its own."""
+        return torch.Size()
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the weights come from :func:`~botorch_roma.fit.fit_roma_model`."""
+        return bool(self.fitted)
+
+    def standardize_outcomes(self, Y: Tensor, X: Tensor | None = None) -> Tensor:
+        r"""User's outcomes ``... x m`` to standardised ones (outcome transform, z-score)."""
+        if hasattr(self, "outcome_transform"):
+            training = self.outcome_transform.training
+            self.outcome_transform.eval()  # do not learn its statistics anew from these rows
+            Y, _ = self.outcome_transform(Y, X=X)
+            self.outcome_transform.train(training)
+        return (Y - self.y_mean) / self.y_std
+
+    def _member_moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:
+        means, log_stds = self.network(Z.reshape(-1, Z.shape[-1]))
+        shape = (self.num_members, self.num_outputs, *Z.shape[:-1])
+        means, log_stds = (t.reshape(shape).movedim(1, -1) for t in (means, log_stds))
+        return means, torch.exp(2.0 * log_stds)
+
+    def forward(self, X: Tensor) -> Tensor:
+        r"""Predictions of all members before the outcome is untransformed.
+
+        Args:
+            X: Inputs, ``batch x q x d``.
+
+        Returns:
+            ``E x batch x q x m`` in the space of the (transformed) outcome.
+        """
+        means, _ = self._member_moments(self.standardize_inputs(X))
+        return means * self.y_std + self.y_mean
+
+    def subset_output(self, idcs: list[int]) -> RoMAModel:
+        r"""A copy of the model with some of its outputs.
+
+        Args:
+            idcs: Indices of the outputs to keep.
+
+        Raises:
+            ValueError: If an index is out of range.
+        """
+        m = self.num_outputs
+        if not idcs or any(not -m <= i < m for i in idcs):
+            raise ValueError(
+                f"`idcs` must be within the {m} outputs of the model, received {idcs}."
+            )
+        outputs = [i % m for i in idcs]
+        new = self._select([e * m + k for e in range(self.num_members) for k in outputs])
+        new.train_Y = self.train_Y[:, outputs].clone()
+        for name in ("y_mean", "y_std", "variance_scale"):
+            setattr(new, name, getattr(self, name)[outputs].clone())
+        if hasattr(self, "outcome_transform"):
+            new.outcome_transform = self.outcome_transform.subset_output(idcs=outputs)
+        return new
+
+    def subset_members(self, idcs: list[int]) -> RoMAModel:
+        r"""A copy of the model with some of its ensemble members.
+
+        Args:
+            idcs: Indices of the members to keep.
+
+        Raises:
+            ValueError: If an index is out of range.
+        """
+        if not idcs or any(not 0 <= i < self.num_members for i in idcs):
+            raise ValueError(
+                f"`idcs` must be within the {self.num_members} members of the model, "
+                f"received {idcs}."
+            )
+        m = self.num_outputs
+        new = self._select([e * m + k for e in idcs for k in range(m)])
+        new.num_members = len(idcs)
+        return new
+
+    def _select(self, networks: list[int]) -> RoMAModel:
+        r"""A deep copy whose stack holds only the given networks."""
+        new = copy.deepcopy(self)
+        new.network.num_networks = len(networks)
+        new.network.tensors = ParameterList(
+            [Parameter(t.detach()[networks].clone()) for t in self.network.tensors]
+        )
+        return new
+
+    @classmethod
+    def construct_inputs(cls, training_data: SupervisedDataset, **kwargs: Any) -> dict[str, Any]:
+        r"""Constructor arguments from a dataset; model options among ``kwargs`` are passed on.
+
+        Args:
+            training_data: Designs and outcomes; ``Yvar`` is not used by the proxy.
+            kwargs: ``hidden_sizes``, ``num_members``, ``activation`` and ``seed`` are passed on,
+                anything else (Ax offers ``categorical_features``, ``task_feature``, ...) is not.
+        """
+        inputs = super().construct_inputs(training_data)
+        inputs.pop("train_Yvar", None)
+        known = ("hidden_sizes", "num_members", "activation", "seed")
+        return {**inputs, **{key: kwargs[key] for key in known if key in kwargs}}
