@@ -1,0 +1,337 @@
+r"""
+Stage 2b of RoMA: move the candidates, adapting the proxy before every step.
+
+    theta_t  =  adapted weights at x_t, with pseudo label f(x_t; theta_{t-1})
+    x_{t+1}  =  x_t + step along grad_x acquisition(x_t; theta_t)                 [Yu2021roma]_
+
+The adaptation restarts from the fitted weights at every update. All candidates move side by side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions.errors import CandidateGenerationError
+from botorch.logging import logger
+from torch import Tensor
+
+from botorch_roma._compat import replace_modules
+from botorch_roma.adaptation import Adaptation
+from botorch_roma.models.adapted import AdaptedRoMAModel
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
+from botorch_roma.optim.initializers import (
+    input_scale,
+    measured_acquisition_values,
+    roma_models,
+)
+from botorch_roma.optim.options import RoMAOptions
+from botorch_roma.optim.trajectory import Trajectory
+from botorch_roma.progress import track
+
+#: Number of intermediate positions kept to replace candidates that end in the same design.
+NUM_SNAPSHOTS: int = 32
+
+#: Training rows used to find the scale of the acquisition function.
+NUM_SCALE_ROWS: int = 1024
+
+
+def gen_candidates_roma(
+    initial_conditions: Tensor,
+    acquisition_function: AcquisitionFunction,
+    lower_bounds: float | Tensor | None = None,
+    upper_bounds: float | Tensor | None = None,
+    inequality_constraints: list[LinearConstraint] | None = None,
+    equality_constraints: list[LinearConstraint] | None = None,
+    nonlinear_inequality_constraints: list[NonlinearConstraint] | None = None,
+    options: Mapping[str, Any] | None = None,
+    fixed_features: Mapping[int, float | Tensor] | None = None,
+    timeout_sec: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""Generate candidates with RoMA; for ``optimize_acqf(gen_candidates=gen_candidates_roma)``.
+
+    Args:
+        initial_conditions: Start designs, ``b x q x d``. All ``b * q`` points move side by side,
+            each with its own weights; for ``q > 1`` the acquisition function is joint.
+        acquisition_function: An acquisition function over a fitted RoMA model.
+        lower_bounds: Lower bounds, a number or ``d``.
+        upper_bounds: Upper bounds, a number or ``d``.
+        inequality_constraints: As in ``optimize_acqf``, within a candidate.
+        equality_constraints: As in ``optimize_acqf``, within a candidate.
+        nonlinear_inequality_constraints: As in ``optimize_acqf``, within a candidate.
+        options: Settings of :class:`~botorch_roma.optim.options.RoMAOptions`; other keys are
+            ignored, as by BoTorch's own generators.
+        fixed_features: Index to value.
+        timeout_sec: Time budget in seconds; the candidates reached by then are returned.
+
+    Returns:
+        Candidates ``b x q x d`` and their acquisition values ``b`` under the adapted weights.
+
+    Raises:
+        ModelFittingError: If the model has not been fitted.
+        CandidateGenerationError: If the acquisition function returns NaN.
+        ValueError, UnsupportedError, InfeasibilityError: For bounds, constraints and options.
+
+    Example:
+        >>> optimize_acqf(
+        ...     PosteriorMean(model), bounds, q=1, num_restarts=128, raw_samples=512,
+        ...     gen_candidates=gen_candidates_roma, return_best_only=False,
+        ... )
+    """
+    if initial_conditions.dim() != 3:
+        raise ValueError(
+            "`initial_conditions` must have shape b x q x d, received "
+            f"{tuple(initial_conditions.shape)}."
+        )
+    b, q, d = initial_conditions.shape
+    bounds = _as_bounds(lower_bounds, upper_bounds, initial_conditions)
+    feasible_set = FeasibleSet(
+        bounds,
+        fixed_features=fixed_features,
+        inequality_constraints=inequality_constraints,
+        equality_constraints=equality_constraints,
+        nonlinear_inequality_constraints=nonlinear_inequality_constraints,
+        scale=input_scale(roma_models(acquisition_function)[0]),
+    )
+    result = run_updates(
+        initial_conditions.detach().reshape(b * q, d),
+        acquisition_function,
+        feasible_set,
+        RoMAOptions.from_mapping(options or {}),
+        points_per_batch=q,
+        timeout_sec=timeout_sec,
+    )
+    return result.X.reshape(b, q, d), result.values
+
+
+def _as_bounds(lower: float | Tensor | None, upper: float | Tensor | None, like: Tensor) -> Tensor:
+    r"""``2 x d`` bounds from numbers, tensors or None (unbounded)."""
+    limit = torch.finfo(like.dtype).max / 4
+    rows = [
+        torch.as_tensor(default if value is None else value).to(like).expand(like.shape[-1])
+        for value, default in ((lower, -limit), (upper, limit))
+    ]
+    return torch.stack(rows).clamp(-limit, limit)
+
+
+@dataclass
+class UpdateResult:
+    r"""What :func:`run_updates` returns.
+
+    Attributes:
+        X: Final candidates, ``B x d``.
+        values: Acquisition values ``B / p`` under the adapted weights.
+        evaluate: Acquisition values under the last adapted weights at other ``B x d`` designs.
+        snapshots: Earlier positions of all candidates, ``B x d`` each, first the start.
+        num_updates: Updates done.
+    """
+
+    X: Tensor
+    values: Tensor
+    evaluate: Callable[[Tensor], Tensor]
+    snapshots: list[Tensor] = field(default_factory=list)
+    num_updates: int = 0
+
+
+def run_updates(
+    X: Tensor,
+    acq_function: AcquisitionFunction,
+    feasible_set: FeasibleSet,
+    options: RoMAOptions,
+    *,
+    points_per_batch: int = 1,
+    timeout_sec: float | None = None,
+    trajectory: Trajectory | None = None,
+    progress: bool = False,
+) -> UpdateResult:
+    r"""The loop of stage 2 from ``B x d`` start designs.
+
+    Args:
+        X: Start designs, ``B x d``.
+        acq_function: An acquisition function over fitted RoMA models.
+        feasible_set: The allowed designs.
+        options: Settings of stage 2.
+        points_per_batch: Number of consecutive candidates that the acquisition function sees
+            jointly.
+        timeout_sec: Time budget in seconds.
+        trajectory: A record to fill.
+        progress: Show a progress bar on standard error.
+    """
+    start = time.monotonic()
+    X = feasible_set.retreat(X, feasible_set.project(X, final=True))
+    ascent = _Ascent(X, acq_function, options, points_per_batch)
+    every = max(1, -(-options.num_updates // NUM_SNAPSHOTS))
+    snapshots, updates = [X], 0
+    bar = track(
+        range(options.num_updates),
+        total=options.num_updates,
+        description="stage 2",
+        enabled=progress,
+    )
+    for t in bar:
+        if timeout_sec is not None and time.monotonic() - start >= timeout_sec:
+            logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
+            break
+        step = ascent.step(X, trajectory)
+        X = feasible_set.retreat(X, feasible_set.project(X + step))
+        ascent.relabel(X)
+        updates = t + 1
+        if updates % every == 0:
+            snapshots.append(X)
+    X = feasible_set.project(X, final=True)
+    if trajectory is not None:
+        trajectory.append(x=X)
+    ascent.ensure_adapted(X)
+    return UpdateResult(X, ascent.evaluate(X), ascent.evaluate, snapshots, updates)
+
+
+class _Ascent:
+    """Adaptation, acquisition gradient and step of all candidates."""
+
+    def __init__(
+        self, X: Tensor, acq_function: AcquisitionFunction, options: RoMAOptions, p: int
+    ) -> None:
+        self.acq_function, self.options, self.p = acq_function, options, p
+        self.models = roma_models(acq_function)
+        self.adaptations = {
+            model: Adaptation(
+                model,
+                radius=options.radius,
+                num_steps=options.num_adaptation_steps,
+                alpha=options.alpha,
+                mode=options.mode,
+                pseudo_label_loss=options.pseudo_label_loss,
+                first_layer=options.first_layer,
+            )
+            for model in self.models
+        }
+        self.scale = input_scale(self.models[0])
+        self.delta = torch.zeros_like(X)
+        rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD
+        self.optimizer = rule([self.delta], lr=options.lr, maximize=True)
+        self.adapted: dict[RoMAModel, AdaptedRoMAModel] = {}
+        self._start(X)
+
+    @torch.no_grad()
+    def _start(self, X: Tensor) -> None:
+        r"""Pseudo labels, reference predictions of the cap, and the scale of the acquisition."""
+        self.labels = {m: m.network(m.eval().standardize_inputs(X))[0] for m in self.models}
+        # the reference of the cap is the prediction, also where the pseudo label is measured
+        self.start_mean = self.labels[self.models[0]].mean(dim=0)
+        if self.options.initial_pseudo_label == "measured":
+            self.labels = {m: _measured_labels(m, X) for m in self.models}
+        train_Y = self.models[0].train_Y
+        n = train_Y.shape[0]
+        rows = torch.linspace(0, n - 1, min(n, NUM_SCALE_ROWS)).long().to(train_Y.device)
+        self.single = len(self.models) == 1 and self.models[0].num_outputs == 1
+        measured = measured_acquisition_values(self.acq_function, rows)
+        if self.single:
+            self.unit = train_Y.std()
+            y = train_Y[rows, 0] - train_Y[rows, 0].mean()
+            self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
+        else:
+            self.unit = measured[torch.isfinite(measured)].std().clamp_min(1e-12)
+            self.start_values = self.acq_function(X.view(-1, self.p, X.shape[-1]))
+
+    def ensure_adapted(self, X: Tensor) -> None:
+        """Adapt once where no update has been made, so that values are always adapted ones."""
+        if not self.adapted:
+            self._adapt(X)
+
+    def _adapt(self, X: Tensor) -> None:
+        with torch.no_grad():
+            joint = self.p if self.p > 1 else None
+            self.adapted = {
+                m: self.adaptations[m](m.eval().standardize_inputs(X), self.labels[m], joint)
+                for m in self.models
+            }
+        self.adapted_acq_function = replace_modules(self.acq_function, self.adapted)
+
+    @torch.no_grad()
+    def relabel(self, X: Tensor) -> None:
+        r"""Pseudo labels ``f(x_{t+1}; theta_t)``: the adapted models read where they moved to."""
+        self.labels = {m: self._predict(m, X) for m in self.models}
+
+    def _predict(self, model: RoMAModel, X: Tensor) -> Tensor:
+        r"""Standardised predictions of the adapted networks at their candidates, ``S x B``."""
+        Z = model.standardize_inputs(X).unsqueeze(1)
+        return self.adapted[model].candidate_moments(Z)[0].squeeze(-1)
+
+    @torch.no_grad()
+    def evaluate(self, X: Tensor) -> Tensor:
+        r"""Acquisition values ``B / p`` of ``B x d`` designs under the adapted weights."""
+        return self.adapted_acq_function(X.view(-1, self.p, X.shape[-1]))
+
+    def step(self, X: Tensor, trajectory: Trajectory | None) -> Tensor:
+        r"""Adapt at ``X`` and return the step ``B x d`` in the user's space."""
+        self._adapt(X)
+        with torch.enable_grad():
+            leaf = X.detach().requires_grad_(True)
+            values = self.adapted_acq_function(leaf.view(-1, self.p, X.shape[-1]))
+            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        if not (torch.isfinite(values).all() and torch.isfinite(gradient).all()):
+            raise CandidateGenerationError(
+                f"{type(self.acq_function).__name__} returned NaN or infinite values or gradients "
+                f"at {int((~torch.isfinite(values)).sum())} of {values.numel()} candidates; check "
+                "the acquisition function and the scale of the data."
+            )
+        if trajectory is not None:
+            self._record(trajectory, X, values)
+        gradient = gradient * (self.scale / self.unit)
+        if self.options.region is not None:
+            gain = self._gain(X, values.detach())
+            gradient = gradient * (1.0 - gain / self.options.region).unsqueeze(-1)
+        self.delta.zero_()
+        self.delta.grad = gradient
+        self.optimizer.step()
+        return self.delta * self.scale
+
+    @torch.no_grad()
+    def _gain(self, X: Tensor, values: Tensor) -> Tensor:
+        r"""Predicted gain over the start, ``B``, in standard deviations.
+
+        The gradient of ``f - (f - f_0)^2 / (2 * region)`` is that of ``f`` times
+        ``1 - (f - f_0) / region``; in this form the cap holds for every acquisition function.
+        With several outputs or models the gain is that of the acquisition value.
+        """
+        if self.single:
+            mean = self._predict(self.models[0], X).mean(dim=0)
+            return self.sign * (mean - self.start_mean)
+        return ((values - self.start_values) / self.unit).repeat_interleave(self.p)
+
+    @torch.no_grad()
+    def _record(self, trajectory: Trajectory, X: Tensor, values: Tensor) -> None:
+        model = self.models[0]
+        Z = model.standardize_inputs(X)
+        adapted, k = self.adapted[model], model.num_outputs
+        fitted = AdaptedRoMAModel(model, self.adaptations[model].weights, X.shape[0])
+        trajectory.append(
+            x=X,
+            acquisition_value=values,
+            predicted=self._predict(model, X)[::k].mean(dim=0),
+            fitted_prediction=fitted.candidate_moments(Z.unsqueeze(1))[0][::k, :, 0].mean(dim=0),
+            pseudo_label=self.labels[model][::k].mean(dim=0),
+            gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
+            fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
+        )
+
+
+def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
+    r"""Standardised measured outcomes of start designs, ``S x B``."""
+    rows = []
+    for i, x in enumerate(X):
+        match = (model.train_X == x).all(dim=-1).nonzero().flatten()
+        if not len(match):
+            raise ValueError(
+                'With `initial_pseudo_label="measured"` every start design must be a row of '
+                f'`train_X`; start design {i} is not. Use "predicted".'
+            )
+        rows.append(match[0])
+    index = torch.stack(rows)
+    Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
+    return Y.mT.repeat(model.num_members, 1)

@@ -1,0 +1,234 @@
+r"""
+Start designs: the highest-scoring distinct rows of the offline data, as in [Yu2021roma]_.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.objective import PosteriorTransform
+from botorch.exceptions import OptimizationWarning
+from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
+from botorch.models.model import Model
+from botorch.posteriors import Posterior
+from botorch.utils.sampling import draw_sobol_samples
+from gpytorch.settings import min_variance
+from torch import Tensor
+
+from botorch_roma._compat import replace_modules
+from botorch_roma.models.base import independent_posterior, select_outputs
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint
+
+#: Rows evaluated at once when all training designs are ranked.
+CHUNK_SIZE: int = 4096
+
+#: Two designs are the same if they differ by less than this in units of the data's scale.
+DISTINCT_TOLERANCE: float = 1e-6
+
+
+def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
+    r"""The RoMA models that an acquisition function uses, directly or in a ``ModelList``.
+
+    Raises:
+        UnsupportedError: If there is none.
+    """
+    models = [m for m in acq_function.modules() if isinstance(m, RoMAModel)]
+    if not models:
+        model = getattr(acq_function, "model", None)
+        raise UnsupportedError(
+            "`acq_function` must use a RoMAModel (directly or in a ModelList), received "
+            f"{type(acq_function).__name__} over {type(model).__name__}."
+        )
+    return models
+
+
+class _MeasuredModel(Model):
+    r"""Answers with measured outcomes: ``posterior(X[i])`` is a spike at ``Y[i]``."""
+
+    def __init__(self, Y: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("Y", Y)
+
+    Y: Tensor
+
+    @property
+    def num_outputs(self) -> int:
+        return self.Y.shape[-1]
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return torch.Size()
+
+    def posterior(
+        self,
+        X: Tensor,
+        output_indices: list[int] | None = None,
+        observation_noise: bool | Tensor = False,
+        posterior_transform: PosteriorTransform | None = None,
+    ) -> Posterior:
+        mean = self.Y.unsqueeze(-2)
+        # as narrow as gpytorch lets a variance be
+        spike = torch.full_like(mean, 2.0 * min_variance.value(mean.dtype))
+        posterior: Posterior = independent_posterior(mean, spike)
+        if output_indices is not None:
+            posterior = select_outputs(posterior, output_indices)
+        if posterior_transform is not None:
+            return posterior_transform(posterior=posterior, X=X)
+        return posterior
+
+
+def measured_acquisition_values(acq_function: AcquisitionFunction, rows: Tensor) -> Tensor:
+    r"""Acquisition values of training designs by their measured, not predicted, outcomes.
+
+    So a posterior transform (minimisation, scalarisation), an objective or constraints rank the
+    start designs as they rank candidates.
+
+    Args:
+        acq_function: An acquisition function over at least one RoMA model.
+        rows: Indices of rows of the first RoMA model's training data, ``n``.
+
+    Returns:
+        Values of shape ``n``.
+    """
+    models = roma_models(acq_function)
+    train_X = models[0].train_X
+    same = [m for m in models if m.train_X.shape == train_X.shape and m.train_X.equal(train_X)]
+    values = []
+    with torch.no_grad():
+        for chunk in rows.split(CHUNK_SIZE):
+            measured = {m: _MeasuredModel(m.train_Y[chunk]) for m in same}
+            values.append(replace_modules(acq_function, measured)(train_X[chunk].unsqueeze(-2)))
+    return torch.cat(values)
+
+
+def distinct_keys(X: Tensor, scale: Tensor) -> list[bytes]:
+    r"""One hashable key per row of ``n x d``; equal for designs equal up to a tolerance."""
+    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * DISTINCT_TOLERANCE
+    cells = torch.round(X.detach().double() / unit.double()).long().cpu().numpy()
+    return [row.tobytes() for row in cells]
+
+
+def input_scale(model: RoMAModel) -> Tensor:
+    r"""Standard deviation of each input in the data, ``d``; 0 where it never varies.
+
+    Steps of candidates are measured in it, so without an input transform they are steps in
+    z-scored inputs, and inputs of which nothing is known stay where they are.
+    """
+    return model.train_X.std(dim=0, correction=0)
+
+
+def gen_top_designs(
+    acq_function: AcquisitionFunction,
+    bounds: Tensor,
+    q: int,
+    num_restarts: int,
+    raw_samples: int | None = None,
+    fixed_features: Mapping[int, float | Tensor] | None = None,
+    options: Mapping[str, Any] | None = None,
+    inequality_constraints: list[LinearConstraint] | None = None,
+    equality_constraints: list[LinearConstraint] | None = None,
+    *,
+    feasible_set: FeasibleSet | None = None,
+) -> Tensor:
+    r"""The best distinct designs of the training data, best first.
+
+    Designs outside of the bounds are used, moved to the nearest allowed design, only where there
+    are not enough inside, with a warning.
+
+    Args:
+        acq_function: An acquisition function over a RoMA model; ranks by measured outcomes.
+        bounds: ``2 x d``.
+        q: Number of candidates.
+        num_restarts: Number of batches; the ``r``-th holds ranks ``r * q`` to ``r * q + q - 1``.
+        raw_samples: Number of Sobol designs that compete, by predicted value, with the
+            training designs; none by default.
+        fixed_features: Index to value.
+        options: ``{"seed": int}`` seeds the Sobol designs.
+        inequality_constraints: As in ``optimize_acqf``.
+        equality_constraints: As in ``optimize_acqf``.
+        feasible_set: The allowed designs, in place of the four arguments before.
+
+    Returns:
+        Start designs, ``num_restarts x q x d``.
+
+    Raises:
+        ValueError: If there are fewer distinct designs than ``num_restarts * q``.
+        InfeasibilityError: If nonlinear constraints leave fewer than that.
+    """
+    model = roma_models(acq_function)[0]
+    scale = input_scale(model)
+    if feasible_set is None:
+        feasible_set = FeasibleSet(
+            bounds,
+            fixed_features=fixed_features,
+            inequality_constraints=inequality_constraints,
+            equality_constraints=equality_constraints,
+            scale=scale,
+        )
+    rows = torch.arange(model.train_X.shape[0], device=model.train_X.device)
+    designs, values = model.train_X, measured_acquisition_values(acq_function, rows)
+    if raw_samples is not None:
+        seed = (options or {}).get("seed")
+        sobol = draw_sobol_samples(bounds, n=raw_samples, q=1, seed=seed).squeeze(1).to(designs)
+        sobol = feasible_set.project(sobol)
+        with torch.no_grad():
+            sobol_values = [acq_function(c.unsqueeze(-2)) for c in sobol.split(CHUNK_SIZE)]
+        designs, values = torch.cat([designs, sobol]), torch.cat([values, *sobol_values])
+    slack = DISTINCT_TOLERANCE * scale
+    inside = ((designs >= bounds[0] - slack) & (designs <= bounds[1] + slack)).all(dim=-1)
+    order = values.argsort(descending=True, stable=True)
+    order = torch.cat([order[inside[order]], order[~inside[order]]])
+    need = q * num_restarts
+    chosen = _first_distinct(designs[order], need, feasible_set, scale)
+    outside = int((~inside[order[chosen]]).sum())
+    if outside and len(chosen) == need:
+        warnings.warn(
+            f"{outside} of {need} start designs lay outside of `bounds` and were moved inside.",
+            OptimizationWarning,
+            stacklevel=2,
+        )
+    if len(chosen) < need:
+        _raise_too_few(len(chosen), need, designs.shape[0], bool(feasible_set.nonlinear))
+    start = feasible_set.project(designs[order[chosen]], final=True)
+    return start.reshape(num_restarts, q, -1)
+
+
+def _first_distinct(
+    designs: Tensor, need: int, feasible_set: FeasibleSet, scale: Tensor
+) -> list[int]:
+    r"""Positions of the first ``need`` designs that are distinct once made feasible."""
+    chosen: list[int] = []
+    seen: set[bytes] = set()
+    for positions in torch.arange(designs.shape[0]).split(max(2 * need, 256)):
+        projected = feasible_set.project(designs[positions.to(designs.device)])
+        allowed = (
+            feasible_set.nonlinear_feasible(projected).tolist()
+            if feasible_set.nonlinear
+            else [True] * len(positions)
+        )
+        keys = distinct_keys(projected, scale)
+        for position, key, ok in zip(positions.tolist(), keys, allowed, strict=True):
+            if ok and key not in seen:
+                seen.add(key)
+                chosen.append(position)
+                if len(chosen) == need:
+                    return chosen
+    return chosen
+
+
+def _raise_too_few(found: int, need: int, rows: int, nonlinear: bool) -> None:
+    if nonlinear:
+        raise InfeasibilityError(
+            f"Only {found} of {need} start designs satisfy `nonlinear_inequality_constraints`; "
+            "pass feasible `batch_initial_conditions` or more `raw_samples`."
+        )
+    raise ValueError(
+        f"`q` times `num_restarts` is {need}, but the {rows} designs of the data hold only {found} "
+        "distinct start designs within the constraints; reduce `q`, or pass `raw_samples` or "
+        "`batch_initial_conditions`."
+    )

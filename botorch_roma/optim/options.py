@@ -1,0 +1,80 @@
+r"""
+The settings of stage 2, checked once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from botorch_roma.adaptation import FirstLayer, Mode
+from botorch_roma.closed_form import Loss
+from botorch_roma.validation import check_choice, check_float, check_int
+
+StepRule = Literal["adam", "gradient"]
+InitialPseudoLabel = Literal["predicted", "measured"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoMAOptions:
+    r"""Settings of stage 2 of RoMA: adaptation and solution update.
+
+    Attributes:
+        radius: Radius of the weight ball relative to each tensor's norm; 0 switches the
+            adaptation off, which leaves gradient ascent on the fitted proxy.
+        num_adaptation_steps: Normalised descent steps of each adaptation.
+        alpha: Weight of the pseudo-label term, on the standardised outcome.
+        mode: ``"per_candidate"`` (the formula of the paper) or ``"shared"`` (the authors' code).
+        pseudo_label_loss: ``"squared_error"`` (the paper) or ``"nll"`` (the authors' code).
+        initial_pseudo_label: Pseudo label of the first update: the fitted model's prediction, or
+            the ``"measured"`` outcome of the start design (the authors' code).
+        first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
+        step_rule: ``"adam"``, or ``"gradient"`` for ``x + lr * gradient``.
+        lr: Step size of the candidates in z-scored inputs.
+        num_updates: Number of updates of each candidate.
+        region: Trust region of the cap: ``(f(x) - f(x_0))^2 / (2 * region)`` is subtracted from
+            the objective, so a candidate stops once its predicted gain reaches ``region``
+            standard deviations of the outcome. None switches the cap off.
+
+    Raises:
+        ValueError: For a value out of range, named with the value received.
+    """
+
+    radius: float = 0.02
+    num_adaptation_steps: int = 10
+    alpha: float = 1.0
+    mode: Mode = "per_candidate"
+    pseudo_label_loss: Loss = "squared_error"
+    initial_pseudo_label: InitialPseudoLabel = "predicted"
+    first_layer: FirstLayer = "auto"
+    step_rule: StepRule = "adam"
+    lr: float = 1e-2
+    num_updates: int = 300
+    region: float | None = 4.0
+
+    def __post_init__(self) -> None:
+        check_float("radius", self.radius)
+        check_int("num_adaptation_steps", self.num_adaptation_steps, minimum=0)
+        check_float("alpha", self.alpha)
+        check_choice("mode", self.mode, get_args(Mode))
+        check_choice("pseudo_label_loss", self.pseudo_label_loss, get_args(Loss))
+        check_choice(
+            "initial_pseudo_label", self.initial_pseudo_label, get_args(InitialPseudoLabel)
+        )
+        check_choice("first_layer", self.first_layer, get_args(FirstLayer))
+        check_choice("step_rule", self.step_rule, get_args(StepRule))
+        check_float("lr", self.lr, exclusive=True)
+        check_int("num_updates", self.num_updates, minimum=0)
+        if self.region is not None:
+            check_float("region", self.region, exclusive=True)
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Names of all settings."""
+        return {f.name for f in fields(cls)}
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> RoMAOptions:
+        """Settings from those keys of a mapping that are settings; other keys are ignored."""
+        return cls(**{key: value for key, value in mapping.items() if key in cls.names()})
