@@ -1,0 +1,1 @@
+"""Benchmarks: methods side by side, one oracle call per finished batch."""

@@ -1,0 +1,103 @@
+r"""
+Tables and figures of benchmark runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botorch_roma.benchmark.methods import METHODS
+from botorch_roma.tasks import OfflineTask
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+SCORES: tuple[str, ...] = ("full_100", "full_50", "visible_100", "visible_50")
+
+
+def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+    r"""Mean and standard deviation over seeds of every score.
+
+    Args:
+        runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`.
+
+    Returns:
+        One row per task and method, in the order of the runs, with the columns
+        ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), and the means
+        of ``num_distinct``, ``fit_seconds`` and ``optimize_seconds``.
+    """
+    groups = runs.groupby(["task", "method"], sort=False)
+    table = groups.agg(
+        seeds=("seed", "count"),
+        **{f"{s}_mean": (s, "mean") for s in SCORES},
+        **{f"{s}_std": (s, "std") for s in SCORES},
+        num_distinct=("num_distinct", "mean"),
+        oracle_calls_before=("oracle_calls_before", "max"),
+        fit_seconds=("fit_seconds", "mean"),
+        optimize_seconds=("optimize_seconds", "mean"),
+    )
+    return table.reset_index()
+
+
+def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
+    r"""The table of one task as Markdown, both normalisations named, substitutes named.
+
+    Args:
+        summary: From :func:`summarize`, of one task.
+        task: The task, for its ranges and its best visible design.
+    """
+    best = {s: task.normalize(task.Y.max(), scale=s).item() for s in ("full", "visible")}
+    ranges = ", ".join(f"{s}: {low:g} to {high:g}" for s, (low, high) in task.ranges.items())
+    lines = [
+        f"### {task.name} ({task.num_rows:,} visible rows, {task.dim} inputs)",
+        "",
+        *([f"**Substitute:** {task.substitute}", ""] if task.substitute else []),
+        f"Mean ± standard deviation over {summary['seeds'].max()} seeds of the 100th and 50th "
+        "percentile of the final batch, on the scales `full` (range of the full table, "
+        f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
+        "",
+        "| method | full 100th | full 50th | visible 100th | visible 50th | distinct "
+        "| stage 1, s | stage 2, s |",
+        "|---|---|---|---|---|---|---|---|",
+        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | |",
+    ]
+    for row in summary.to_dict("records"):
+        scores = [f"{row[f'{s}_mean']:.3f} ± {row[f'{s}_std']:.3f}" for s in SCORES]
+        label = METHODS[row["method"]].label
+        seconds = [f"{row[f'{stage}_seconds']:.1f}" for stage in ("fit", "optimize")]
+        lines.append(
+            "| " + " | ".join([label, *scores, f"{row['num_distinct']:.0f}", *seconds]) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def proposal_figure(task: OfflineTask, Y_proposed: Tensor, Y_start: Tensor) -> Figure:
+    r"""True values of visible data, start designs and proposals as histograms on the full scale.
+
+    Args:
+        task: The task.
+        Y_proposed: True values of the proposals, ``q x 1``.
+        Y_start: Measured values of the start designs, ``q x 1``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    axis = figure.subplots()
+    groups = {
+        f"visible data ({task.num_rows:,})": task.Y,
+        f"start designs ({len(Y_start)})": Y_start,
+        f"proposals, true value ({len(Y_proposed)})": Y_proposed,
+    }
+    values = {k: task.normalize(v, scale="full").flatten().cpu().numpy() for k, v in groups.items()}
+    low = min(v.min() for v in values.values())
+    high = max(1.0, *(v.max() for v in values.values()))
+    for (label, v), color in zip(values.items(), ("0.7", "tab:blue", "tab:orange"), strict=True):
+        axis.hist(v, bins=60, range=(low, high), density=True, alpha=0.75, label=label, color=color)
+    best = task.normalize(task.Y.max(), scale="full").item()
+    axis.axvline(best, color="black", ls=":", label="best visible design")
+    axis.axvline(1.0, color="black", lw=0.8, label="best of the full table (hidden)")
+    axis.set(xlabel="normalised value (full scale)", ylabel="density", title=task.name)
+    axis.legend(frameon=False, fontsize="small")
+    return figure

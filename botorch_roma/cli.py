@@ -1,0 +1,285 @@
+"""The command ``botorch-roma``: parses and prints, computes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from botorch.exceptions import BotorchError, BotorchWarning
+from rich.console import Console
+from rich.table import Table
+
+import botorch_roma
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+app = typer.Typer(
+    name="botorch-roma",
+    help="Turn a table of measured designs into new designs worth measuring, with no query.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+Seed = Annotated[int, typer.Option(help="Seed of both stages.", min=0)]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data (default: $BOTORCH_ROMA_DATA, ~/.cache/botorch_roma)."),
+]
+PresetName = Annotated[str, typer.Option(help="default, paper or author_code.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"botorch-roma {botorch_roma.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def propose(
+    data: Annotated[Path, typer.Argument(help="Table of measured designs (.csv or .parquet).")],
+    objective: Annotated[str, typer.Option(help="Column of the measured outcome.")],
+    num: Annotated[int, typer.Option(help="Number of designs to propose.")] = 128,
+    minimize: Annotated[bool, typer.Option("--minimize", help="Smaller is better.")] = False,
+    bounds: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=LOWER:UPPER; may be repeated.")
+    ] = None,
+    fix: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=VALUE held fixed; may be repeated.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Column that is no design; may be repeated.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="Widen the bounds from the data by this fraction of the range.")
+    ] = 0.0,
+    output: Annotated[
+        Path, typer.Option("--out", help="Where the candidates go (.csv or .parquet).")
+    ] = Path("candidates.csv"),
+    preset: PresetName = "default",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    timeout: Annotated[float | None, typer.Option(help="Time budget in seconds.")] = None,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Propose designs from a table of measured ones."""
+    from botorch_roma.files import check_output, check_suffix, read_frame, write_frame
+    from botorch_roma.propose import propose as run
+
+    check_suffix(output)
+    check_output(output, force=force)
+    frame = read_frame(data)
+    proposal = run(
+        frame,
+        objective,
+        _parse_bounds(bounds),
+        num,
+        minimize=minimize,
+        preset=preset,
+        margin=margin,
+        ignore=ignore,
+        fixed_features=_parse_fixed(fix),
+        seed=seed,
+        timeout_sec=timeout,
+        device=device,
+        progress=not as_json and err.is_terminal,
+    )
+    table = proposal.to_frame()
+    write_frame(table, output, force=force)
+    best = frame[objective].min() if minimize else frame[objective].max()
+    summary = {
+        "out": str(output),
+        "num": len(table),
+        "objective": objective,
+        "direction": "minimize" if minimize else "maximize",
+        "best_measured": float(best),
+        "best_predicted": float(proposal.mean[0]),
+        "median_predicted": float(proposal.mean.median()),
+        "median_distance": float(proposal.distance.median()),
+        "rank_correlation": proposal.history.rank_correlation[-1],
+        "seed": seed,
+        "preset": preset,
+    }
+    if as_json:
+        typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
+        return
+    out.print(_frame_table(table.head(5), f"best 5 of {len(table)} proposals for {objective!r}"))
+    out.print(
+        f"best measured {best:.6g}; predicted best {summary['best_predicted']:.6g}, median "
+        f"{summary['median_predicted']:.6g} (predictions by the adapted proxy, not promises)\n"
+        f"rank correlation of the proxy on held-out rows {summary['rank_correlation']:.3f}\n"
+        f"written to {output}",
+        highlight=False,
+    )
+
+
+@app.command()
+def demo(
+    task: Annotated[str, typer.Option(help="A synthetic task.")] = "ackley6",
+    num: Annotated[int, typer.Option(help="Number of designs to propose.")] = 128,
+    preset: PresetName = "default",
+    output: Annotated[Path, typer.Option("--out", help="Where the figure goes.")] = Path(
+        "botorch_roma_demo.png"
+    ),
+    seed: Seed = 0,
+    device: Device = "cpu",
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Run both stages on an embedded task whose best designs are hidden."""
+    from botorch_roma.benchmark.demo import run_demo
+    from botorch_roma.files import check_output, write_atomically
+
+    check_output(output, force=force)
+    progress = not as_json and err.is_terminal
+    result = run_demo(task, q=num, preset=preset, seed=seed, device=device, progress=progress)
+    write_atomically(output, lambda p: result.figure.savefig(p, dpi=150), force=force)
+    summary = {**result.summary, "figure": str(output)}
+    if as_json:
+        typer.echo(json.dumps(summary))
+        return
+    table = Table(title=f"{summary['task']}: true values (full scale: best of the table = 1)")
+    for column in ("", "best", "median"):
+        table.add_column(column, justify="left" if not column else "right")
+    for label in ("visible data", "start designs", "proposals"):
+        key = label.replace(" ", "_")
+        table.add_row(label, f"{summary[key + '_best']:.3f}", f"{summary[key + '_median']:.3f}")
+    out.print(table)
+    out.print(
+        f"oracle calls before the final evaluation: {summary['oracle_calls_before']}\n"
+        f"stage 1 {summary['fit_seconds']:.1f} s, stage 2 {summary['optimize_seconds']:.1f} s\n"
+        f"figure written to {output}",
+        highlight=False,
+    )
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(help="Name of a task, for instance tfbind8.")],
+    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 8,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method; may be repeated. All by default.")
+    ] = None,
+    num: Annotated[int, typer.Option(help="Number of candidates of each run.")] = 128,
+    data_dir: DataDir = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)
+    ] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Prefix of the result files [default: TASK].")
+    ] = None,
+    as_json: AsJson = False,
+    force: Force = False,
+) -> None:
+    """Run methods on a task over seeds and write a table (.md) and all runs (.csv)."""
+    from botorch_roma.benchmark.report import markdown_table, summarize
+    from botorch_roma.benchmark.runner import TaskSpec, run_benchmark
+    from botorch_roma.files import check_output, write_atomically, write_frame
+
+    prefix = output or Path(task)
+    paths = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".csv", ".md")]
+    for path in paths:
+        check_output(path, force=force)
+    spec = TaskSpec(task, str(data_dir) if data_dir else None)
+    runs = run_benchmark(
+        spec,
+        methods=method,
+        num_seeds=seeds,
+        q=num,
+        num_workers=workers or os.cpu_count() or 1,
+        progress=not as_json and err.is_terminal,
+    )
+    summary = summarize(runs)
+    text = markdown_table(summary, spec.load())
+    write_frame(runs, paths[0], force=force)
+    write_atomically(paths[1], lambda p: p.write_text(text, encoding="utf-8"), force=force)
+    if as_json:
+        typer.echo(summary.to_json(orient="records"))
+        return
+    typer.echo(text)
+    typer.echo(f"written to {paths[0]} and {paths[1]}")
+
+
+def _split(option: str, text: str, form: str) -> tuple[str, str]:
+    column, separator, value = text.rpartition("=")
+    if not separator or not column:
+        raise ValueError(f"`{option}` must be {form}, received {text!r}.")
+    return column, value
+
+
+def _number(option: str, text: str, form: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"`{option}` must be {form}, received {text!r}.") from None
+
+
+def _parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
+    form, parsed = "COLUMN=LOWER:UPPER", {}
+    for text in bounds or []:
+        column, value = _split("--bounds", text, form)
+        lower, separator, upper = value.partition(":")
+        if not separator:
+            raise ValueError(f"`--bounds` must be {form}, received {text!r}.")
+        parsed[column] = (_number("--bounds", lower, form), _number("--bounds", upper, form))
+    return parsed
+
+
+def _parse_fixed(fix: list[str] | None) -> dict[str, float]:
+    form = "COLUMN=VALUE"
+    pairs = (_split("--fix", text, form) for text in fix or [])
+    return {column: _number("--fix", value, form) for column, value in pairs}
+
+
+def _frame_table(frame: pd.DataFrame, title: str, limit: int = 8) -> Table:
+    """The first columns of a data frame, and always the last three."""
+    names = list(frame.columns)
+    shown = names if len(names) <= limit else [*names[: limit - 4], "...", *names[-3:]]
+    table = Table(title=title)
+    for name in shown:
+        table.add_column(str(name), justify="right")
+    for row in frame.to_dict("records"):
+        table.add_row(*(f"{row[n]:.4g}" if n in row else "..." for n in shown))
+    return table
+
+
+def _show_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
+    err.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line on standard error and status 1."""
+    warnings.simplefilter("default", BotorchWarning)
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except (BotorchError, ValueError, OSError) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted; no file was written", style="red")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
