@@ -31,4 +31,6 @@ def replace_modules(root: M, replacements: Mapping[Any, Module]) -> M:
         return root
     new = copy.copy(root)
     new.__dict__["_modules"] = children
+    for name in ("_parameters", "_buffers"):  # a cast of the copy is no cast of the original
+        new.__dict__[name] = dict(root.__dict__[name])
     return new

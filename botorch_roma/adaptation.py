@@ -24,7 +24,13 @@ from botorch_roma.closed_form import Loss, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import Layer, StackedWeights
-from botorch_roma.validation import check_choice, check_float, check_int, check_tensor
+from botorch_roma.validation import (
+    check_choice,
+    check_float,
+    check_int,
+    check_same_kind,
+    check_tensor,
+)
 
 Mode = Literal["per_candidate", "shared"]
 FirstLayer = Literal["auto", "dense", "reduced"]
@@ -88,7 +94,8 @@ class Adaptation:
         Z, pseudo_label = Z.detach(), pseudo_label.detach()
         s, b = pseudo_label.shape
         if self.radius == 0.0 or self.num_steps == 0:
-            return AdaptedRoMAModel(self.model, self.weights, b, points_per_batch=points_per_batch)
+            weights = self.weights.map(torch.clone)
+            return AdaptedRoMAModel(self.model, weights, b, points_per_batch=points_per_batch)
         points = Z.unsqueeze(0 if self.shared else 1)  # C x N x d
         labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
         basis, weights = self._reduce(points)
@@ -211,6 +218,7 @@ def adapt_roma_model(
         first_layer=first_layer,
     )
     check_tensor("X", X, dim=2)
+    check_same_kind("X", X, model.train_X)
     if X.shape[1] != model.train_X.shape[1] or X.shape[0] < 1:
         raise BotorchTensorDimensionError(
             f"`X` must have shape B x {model.train_X.shape[1]} with B >= 1, "
@@ -223,6 +231,7 @@ def adapt_roma_model(
             labels, _ = model.network(Z)
         else:
             check_tensor("pseudo_label", pseudo_label, dim=2, rows=X.shape[0])
+            check_same_kind("pseudo_label", pseudo_label, model.train_X)
             if pseudo_label.shape[1] != model.num_outputs:
                 raise BotorchTensorDimensionError(
                     f"`pseudo_label` must have {model.num_outputs} columns, received shape "

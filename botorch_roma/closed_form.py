@@ -80,6 +80,16 @@ def head_gradient(
     return 0.5 * squared + log_std, scaled, slope
 
 
+def settle_label(mean: Tensor, pseudo_label: Tensor) -> Tensor:
+    r"""Pseudo labels, with the prediction itself where the two differ by rounding only.
+
+    A model's own prediction is the usual first label. The bias of the mean head then has the
+    gradient zero, but for rounding, which a normalised step would blow up to its full length.
+    """
+    rounding = 256.0 * torch.finfo(mean.dtype).eps * (1.0 + pseudo_label.abs())
+    return torch.where((mean - pseudo_label).abs() <= rounding, mean.detach(), pseudo_label)
+
+
 def training_gradient(
     weights: StackedWeights,
     Z: Tensor,
@@ -180,7 +190,7 @@ def adaptation_gradient(
     mean = affine(weights.mean, h[-1]).squeeze(-1)
     needs_log_std = loss == "nll"
     raw = affine(weights.log_std, h[-1]).squeeze(-1) if needs_log_std else mean
-    value, d_mean, d_raw = head_gradient(mean, raw, pseudo_label, loss)
+    value, d_mean, d_raw = head_gradient(mean, raw, settle_label(mean, pseudo_label), loss)
     r = (d_mean * (alpha / n)).unsqueeze(-1)
     back = r * weights.mean.weight
     factors: list[LayerFactors | None] = [
@@ -208,7 +218,10 @@ def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]
     if factors.left.shape[1] <= 2:
         # ||L^T R||^2 = <L L^T, R R^T>: two 2 x 2 products instead of an out x in matrix
         gram = torch.bmm(factors.left, factors.left.mT) * torch.bmm(factors.right, factors.right.mT)
-        return gram.sum(dim=(1, 2)).clamp_min(0.0).sqrt(), None
+        # where the two products all but cancel, their sum is rounding: then rather too short a
+        # step than one that leaves the ball
+        floor = gram[:, 0, 0] * torch.finfo(gram.dtype).eps ** 0.5
+        return torch.maximum(gram.sum(dim=(1, 2)), floor).sqrt(), None
     gradient = torch.bmm(factors.left.mT, factors.right)
     return stacked_norm(gradient), gradient
 

@@ -95,8 +95,9 @@ def fit_roma_model(
 ) -> FitHistory:
     r"""Train the networks of a model robustly, in place (stage 1 of [Yu2021roma]_).
 
-    Afterwards the variance of the posterior is calibrated: the head variance is scaled by the
-    mean squared standardised residual on the held-out rows.
+    Afterwards the variance of the posterior is calibrated: the head variance is scaled so that,
+    with the spread of the ensemble on top, the mean squared standardised residual on the held-out
+    rows is 1.
 
     Args:
         model: The model to train.
@@ -354,12 +355,23 @@ class _Training:
         return value.mean(dim=-1), sum(scores) / len(scores)
 
     def _variance_scale(self) -> Tensor:
-        r"""Mean squared standardised residual of each output on the held-out rows."""
+        r"""Factor ``c`` of the head variance that calibrates each output on the held-out rows.
+
+        With the ensemble's spread on top, ``mean(residual^2 / (c * head + spread)) = 1``, which
+        falls in ``c``: solved by bisection. A spread that is too wide by itself leaves ``c`` tiny.
+        """
         shape = (self.members, self.outputs, -1)
         mean, raw = (t.view(shape) for t in self._predict(self.Z_val))
-        variance = torch.exp(2.0 * soft_bound_log_std(raw)).mean(dim=0)
-        residual = self.T_val.mT - mean.mean(dim=0)
-        return (residual.square() / variance).mean(dim=-1).clamp_min(1e-6)
+        head = torch.exp(2.0 * soft_bound_log_std(raw)).mean(dim=0)
+        spread = mean.var(dim=0, correction=0) if self.members > 1 else torch.zeros_like(head)
+        squares = (self.T_val.mT - mean.mean(dim=0)).square()
+        low = torch.full_like(head[:, :1], 1e-6)
+        high = (squares / head).mean(dim=-1, keepdim=True).clamp_min(1e-6)  # right without spread
+        for _ in range(60 if self.members > 1 else 0):
+            middle = (low + high) / 2
+            too_small = (squares / (middle * head + spread)).mean(dim=-1, keepdim=True) > 1
+            low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
+        return high.squeeze(-1)
 
     def write_back(self, model: RoMAModel) -> None:
         """Copy the weights and the calibration into the model, now that nothing can fail."""

@@ -237,8 +237,16 @@ class ProxyNetwork(Module):
 
         Args:
             seeds: One seed per network; equal seeds give equal networks.
+
+        Raises:
+            ValueError: If there is not exactly one seed per network.
         """
         seeds = range(self.num_networks) if seeds is None else seeds
+        if len(seeds) != self.num_networks:
+            raise ValueError(
+                f"`seeds` must hold one seed for each of the {self.num_networks} networks, "
+                f"received {list(seeds)}."
+            )
         with torch.no_grad():
             for tensor in self.tensors:
                 tensor.zero_()

@@ -45,9 +45,14 @@ def step_lengths(weights: StackedWeights, radius: float, num_steps: int) -> Tens
 
 
 def step_coefficients(lengths: Tensor, gradient_norms: Tensor) -> Tensor:
-    r"""Factors that turn gradients into steps of the given lengths; 0 where the gradient is 0."""
-    tiny = torch.finfo(gradient_norms.dtype).tiny
-    return lengths / gradient_norms.clamp_min(tiny) * (gradient_norms > tiny)
+    r"""Factors that turn gradients into steps of the given lengths; 0 where the gradient is 0.
+
+    A gradient so small that the squares inside its norm lose digits counts as 0: its step could
+    be too long and leave the ball.
+    """
+    info = torch.finfo(gradient_norms.dtype)
+    moves = gradient_norms > (info.tiny / info.eps) ** 0.5
+    return torch.where(moves, lengths / gradient_norms, torch.zeros_like(lengths))
 
 
 def relative_distances(weights: StackedWeights, center: StackedWeights) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from botorch_roma.closed_form import Loss, head_gradient
+from botorch_roma.closed_form import Loss, head_gradient, settle_label
 from botorch_roma.network import Activation, StackedWeights
 
 
@@ -39,7 +39,7 @@ def reference_objective(
     z = z.detach().requires_grad_(True)
     mean, raw = reference_forward(weights, z, activation)
     (gradient,) = torch.autograd.grad(mean, z, create_graph=True)
-    value, _, _ = head_gradient(mean, raw, pseudo_label, loss)
+    value, _, _ = head_gradient(mean, raw, settle_label(mean, pseudo_label), loss)
     return torch.linalg.vector_norm(gradient) + alpha * value
 
 

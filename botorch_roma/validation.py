@@ -27,7 +27,7 @@ def check_float(
     """Return ``value`` as a float, or raise ``ValueError`` if it is not finite or too small."""
     low = "above" if exclusive else "at least"
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or number < minimum or (exclusive and number == minimum):
@@ -43,6 +43,17 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {allowed}, received {value!r}.")
     return str(value)
+
+
+def check_device(name: str, value: str | torch.device | None) -> None:
+    """Raise ``ValueError`` if nothing can be put on the device ``value``."""
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"`{name}` must be a device of this machine, received {str(value)!r}: {reason}"
+        ) from None
 
 
 def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) -> Tensor:
@@ -74,6 +85,15 @@ def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) ->
             f"{where}); drop or impute these rows."
         )
     return value
+
+
+def check_same_kind(name: str, value: Tensor, train_X: Tensor) -> None:
+    """Raise ``InputDataError`` if ``value`` has another dtype or device than the model's data."""
+    if value.dtype != train_X.dtype or value.device != train_X.device:
+        raise InputDataError(
+            f"`{name}` must share dtype and device with the model's `train_X`, received "
+            f"{value.dtype} on {value.device} for {train_X.dtype} on {train_X.device}."
+        )
 
 
 def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
@@ -110,7 +130,7 @@ def constant_columns(X: Tensor) -> list[int]:
     return [int(i) for i in (X[0] == X).all(dim=0).nonzero().flatten()]
 
 
-def warn_constant_columns(X: Tensor, stacklevel: int = 3) -> None:
+def warn_constant_columns(X: Tensor, stacklevel: int = 2) -> None:
     """Warn that nothing is known about columns of ``train_X`` that never vary."""
     columns = constant_columns(X)
     if columns:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 from botorch.acquisition.objective import PosteriorTransform
+from botorch.exceptions import BotorchTensorDimensionError
 from botorch.exceptions.errors import UnsupportedError
 from botorch.models.model import Model
 from botorch.posteriors import GPyTorchPosterior, Posterior
@@ -48,8 +49,18 @@ class ProxyModel(Model):
         return int(self.y_mean.shape[0])
 
     def standardize_inputs(self, X: Tensor) -> Tensor:
-        r"""User's inputs ``... x d`` to standardised network inputs (input transform, z-score)."""
-        return (self.transform_inputs(X) - self.x_mean) / self.x_std
+        r"""User's inputs ``... x d`` to standardised network inputs (input transform, z-score).
+
+        Raises:
+            BotorchTensorDimensionError: If ``X`` has another number of columns than the model.
+        """
+        X_tf = self.transform_inputs(X)
+        if X_tf.shape[-1] != self.x_mean.shape[0]:  # one column would broadcast
+            raise BotorchTensorDimensionError(
+                f"`X` must have shape ... x {self.x_mean.shape[0]} after the input transform, "
+                f"received {tuple(X.shape)}."
+            )
+        return (X_tf - self.x_mean) / self.x_std
 
     def posterior(
         self,
@@ -91,11 +102,14 @@ class ProxyModel(Model):
             variance = variance + means.var(dim=0, correction=0)
         mean = means.mean(dim=0) * self.y_std + self.y_mean
         posterior: Any = independent_posterior(mean, variance * self.y_std.square())
-        if hasattr(self, "outcome_transform"):
-            transform: Any = self.outcome_transform
-            posterior = transform.untransform_posterior(posterior, X=X)
-        if output_indices is not None:
+        transform: Any = getattr(self, "outcome_transform", None)
+        if output_indices is not None:  # before the outcome is untransformed, it may be no Gaussian
             posterior = select_outputs(posterior, output_indices)
+            if transform is not None:
+                kept = [i % self.num_outputs for i in output_indices]
+                transform = transform.subset_output(idcs=kept)
+        if transform is not None:
+            posterior = transform.untransform_posterior(posterior, X=X)
         if posterior_transform is not None:
             return posterior_transform(posterior=posterior, X=X)
         return posterior
@@ -105,8 +119,12 @@ class ProxyModel(Model):
         return super(Model, self).eval()
 
     def train(self, mode: bool = True) -> ProxyModel:
-        """Training mode; see :meth:`eval`."""
-        return super(Model, self).train(mode)
+        """Training mode, but for the transforms: they have learned from the training data."""
+        super(Model, self).train(mode)
+        for name in ("input_transform", "outcome_transform"):
+            if hasattr(self, name):
+                getattr(self, name).eval()
+        return self
 
     def condition_on_observations(self, X: Tensor, Y: Tensor, **kwargs: Any) -> NoReturn:
         """Not supported: a network is not conditioned, it is trained again.

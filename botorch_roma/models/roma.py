@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from botorch.exceptions import InputDataError
 from botorch.models.transforms.input import InputTransform
 from botorch.models.transforms.outcome import OutcomeTransform
 from botorch.utils.datasets import SupervisedDataset
@@ -29,7 +30,18 @@ from botorch_roma.validation import check_int, check_training_data, warn_constan
 def _std(values: Tensor) -> Tensor:
     r"""Column-wise standard deviation, with 1 in place of 0 for constant columns."""
     std = values.std(dim=0, correction=0)
-    return torch.where(std > 0, std, torch.ones_like(std))
+    varies = (values != values[0]).any(dim=0) & (std != 0)  # rounding leaves a std above 0
+    return torch.where(varies, std, torch.ones_like(std))
+
+
+def _check_scale(name: str, mean: Tensor, std: Tensor) -> None:
+    r"""Raise where a transform made values that are not finite, or values overflow."""
+    bad = (~torch.isfinite(mean + std)).nonzero().flatten().tolist()
+    if bad:
+        raise InputDataError(
+            f"`{name}` cannot be z-scored: after its transform column {bad[0]} has mean "
+            f"{mean[bad[0]].item():g} and standard deviation {std[bad[0]].item():g}."
+        )
 
 
 class RoMAModel(ProxyModel):
@@ -87,16 +99,18 @@ class RoMAModel(ProxyModel):
         with torch.no_grad():
             X_tf = self.transform_inputs(self.train_X, input_transform)
             Y_tf = self.train_Y
+            if input_transform is not None:
+                self.input_transform = input_transform.eval()  # it has learned, now apply it
+                X_tf = self.transform_inputs(self.train_X)
             if outcome_transform is not None:
                 outcome_transform.to(train_Y)
                 Y_tf, _ = outcome_transform(self.train_Y, X=self.train_X)
-        if input_transform is not None:
-            self.input_transform = input_transform
-        if outcome_transform is not None:
-            self.outcome_transform = outcome_transform
+                self.outcome_transform = outcome_transform.eval()
         for name, values in (("x", X_tf), ("y", Y_tf)):
-            self.register_buffer(f"{name}_mean", values.mean(dim=0))
-            self.register_buffer(f"{name}_std", _std(values))
+            mean, std = values.mean(dim=0), _std(values)
+            _check_scale(f"train_{name.upper()}", mean, std)
+            self.register_buffer(f"{name}_mean", mean)
+            self.register_buffer(f"{name}_std", std)
         self.register_buffer("variance_scale", torch.ones_like(self.y_mean))
         self.register_buffer("fitted", torch.tensor(False))
         self.network = ProxyNetwork(
@@ -140,10 +154,7 @@ class RoMAModel(ProxyModel):
     def standardize_outcomes(self, Y: Tensor, X: Tensor | None = None) -> Tensor:
         r"""User's outcomes ``... x m`` to standardised ones (outcome transform, z-score)."""
         if hasattr(self, "outcome_transform"):
-            training = self.outcome_transform.training
-            self.outcome_transform.eval()  # do not learn its statistics anew from these rows
             Y, _ = self.outcome_transform(Y, X=X)
-            self.outcome_transform.train(training)
         return (Y - self.y_mean) / self.y_std
 
     def _member_moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,583 @@
+from __future__ import annotations
+
+import itertools
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from botorch.exceptions import InputDataError
+from botorch.exceptions.errors import ModelFittingError
+from botorch.models.transforms import Log, Normalize, Standardize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from botorch_roma import FitHistory, RoMAModel, fit_roma_model
+from botorch_roma import fit as fit_module
+from botorch_roma.closed_form import head_gradient, training_gradient
+from botorch_roma.fit import rank_correlation
+from botorch_roma.perturbation import (
+    relative_distances,
+    stacked_norms,
+    step_coefficients,
+    step_lengths,
+)
+
+N, D = 40, 2
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    """Values in (0, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def easy(X: Tensor, m: int = 1) -> Tensor:
+    """A smooth function of ``n x 2`` inputs with values above 0."""
+    columns = [2.0 + X[:, :1] - X[:, 1:] ** 2, 2.0 - X[:, :1] + X[:, 1:], 1.0 + X[:, :1] ** 2]
+    return torch.cat(columns[:m], dim=1)
+
+
+def make_model(m: int = 1, n: int = N, noise: float = 0.0, **options: Any) -> RoMAModel:
+    X = draw(n, D)
+    Y = easy(X, m) + noise * (draw(n, m, seed=1) - 0.5)
+    return RoMAModel(X, Y, **{"hidden_sizes": (8, 6), **options})
+
+
+QUICK: dict[str, Any] = {"epochs": 3, "batch_size": 16, "num_ascent_steps": 2, "seed": 0}
+
+
+def fit(model: RoMAModel, **options: Any) -> FitHistory:
+    return fit_roma_model(model, **{**QUICK, **options})
+
+
+def fitted(m: int = 1, model_options: dict[str, Any] | None = None, **options: Any) -> RoMAModel:
+    model = make_model(m, **(model_options or {}))
+    fit(model, **options)
+    return model
+
+
+def assert_equal_weights(one: RoMAModel, other: RoMAModel) -> None:
+    for a, b in zip(one.network.tensors, other.network.tensors, strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(one.variance_scale, other.variance_scale)
+
+
+class TestReproducible:
+    @pytest.mark.parametrize("options", [{}, {"num_members": 2}])
+    def test_bit_by_bit_and_without_the_global_generator(self, options: dict[str, Any]) -> None:
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first, history = make_model(2, **options), []
+        history.append(fit(first))
+        assert torch.equal(before, torch.get_rng_state())
+        torch.manual_seed(2)
+        again = make_model(2, seed=5, **options)  # new weights are drawn, by the seed of the fit
+        history.append(fit(again))
+        assert_equal_weights(first, again)
+        assert history[0].loss == history[1].loss
+        assert history[0].validation_loss == history[1].validation_loss
+        assert history[0].validation_indices == history[1].validation_indices
+
+    def test_other_seeds_differ(self) -> None:
+        first, other = fitted(seed=0), fitted(seed=1)
+        assert not torch.equal(first.network.tensors[0], other.network.tensors[0])
+
+    def test_without_a_seed_the_global_generator_decides(self) -> None:
+        models = []
+        for seed in (3, 3, 4):
+            torch.manual_seed(seed)
+            models.append(fitted(seed=None))
+        assert_equal_weights(models[0], models[1])
+        assert not torch.equal(models[0].network.tensors[0], models[2].network.tensors[0])
+
+    def test_a_model_can_be_fitted_again(self) -> None:
+        model = fitted(seed=3)
+        fit(model, seed=0)
+        assert_equal_weights(model, fitted(seed=0))
+
+    @pytest.mark.parametrize("m", [1, 2])
+    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    def test_members_are_trained_as_if_alone(self, loss: Any, m: int) -> None:
+        together = fitted(m, {"num_members": 3}, loss=loss, num_validation=0, seed=5)
+        for e in range(3):
+            alone = fitted(m, loss=loss, num_validation=0, seed=5 + e)
+            member = together.subset_members([e])
+            for a, b in zip(member.network.tensors, alone.network.tensors, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+    def test_first_output_is_trained_as_if_alone(self) -> None:
+        both, alone = fitted(2), fitted(1)
+        first = both.subset_output([0])
+        for a, b in zip(first.network.tensors, alone.network.tensors, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(first.variance_scale, alone.variance_scale)
+
+
+class TestTraining:
+    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    @pytest.mark.parametrize("activation", ["softplus", "silu", "tanh"])
+    def test_learns_an_easy_function(self, activation: str, loss: Any) -> None:
+        model = make_model(num_members=2, activation=activation)
+        history = fit(model, loss=loss, epochs=60, lr=2e-2, noise_std=0.05)
+        assert history.loss[-1] < history.loss[0]
+        assert history.validation_loss[-1] < history.validation_loss[0]
+        assert history.rank_correlation[-1] > 0.95
+        X = draw(50, D, seed=9)
+        assert rank_correlation(model.posterior(X).mean[:, 0], easy(X)[:, 0]) > 0.95
+
+    def test_several_outputs(self) -> None:
+        model = make_model(3, num_members=2)
+        history = fit(model, epochs=60, lr=2e-2, noise_std=0.05)
+        X = draw(50, D, seed=9)
+        for prediction, truth in zip(model.posterior(X).mean.T, easy(X, 3).T, strict=True):
+            assert rank_correlation(prediction, truth) > 0.9
+        assert history.rank_correlation[-1] > 0.9
+        assert model.variance_scale.shape == (3,)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_dtype_and_device(self, device: torch.device, dtype: torch.dtype) -> None:
+        data = {"dtype": dtype, "device": device}
+        X = draw(N, D).to(**data)
+        model = RoMAModel(X, easy(X), hidden_sizes=(8, 6), num_members=2)
+        history = fit(model, epochs=60, lr=2e-2, noise_std=0.05)
+        assert history.rank_correlation[-1] > 0.9
+        assert all(p.dtype == dtype and p.device.type == device.type for p in model.parameters())
+
+    def test_transforms(self) -> None:
+        options = {"input_transform": Normalize(d=D), "outcome_transform": Log()}
+        model = make_model(**options)
+        history = fit(model, epochs=60, lr=2e-2, noise_std=0.05)
+        assert history.rank_correlation[-1] > 0.9
+        assert (model.posterior(draw(5, D)).mean - easy(draw(5, D))).abs().max() < 0.2
+
+    def test_standardize_changes_nothing(self) -> None:
+        plain, transformed = fitted(), fitted(1, {"outcome_transform": Standardize(m=1)})
+        got, expected = (m.posterior(draw(5, D)) for m in (transformed, plain))
+        torch.testing.assert_close(got.mean, expected.mean)
+        torch.testing.assert_close(got.variance, expected.variance)
+
+    def test_model_is_marked_and_weights_stay_parameters(self) -> None:
+        model = make_model()
+        parameters = list(model.network.parameters())
+        assert not model.is_fitted
+        fit(model)
+        assert model.is_fitted
+        for before, after in zip(parameters, model.network.parameters(), strict=True):
+            assert before is after
+            assert after.requires_grad
+            assert after.grad is None
+
+    def test_squared_error_leaves_the_noise_level_alone(self) -> None:
+        model = fitted(loss="squared_error")
+        assert not any(t.any() for t in model.network.weights.log_std)
+        assert any(t.any() for t in fitted(loss="nll").network.weights.log_std)
+
+    def test_warm_start(self) -> None:
+        model = fitted(epochs=40, lr=2e-2, radius=0.0)
+        reached = model.network.weights.map(torch.clone)
+        history = fit(model, epochs=1, lr=1e-9, warm_start=True)
+        for a, b in zip(model.network.tensors, reached.tensors(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        assert history.validation_loss[0] < fit(make_model(), epochs=1).validation_loss[0]
+        fit(model, epochs=1, lr=1e-9)
+        assert not torch.allclose(model.network.tensors[0], reached.hidden[0].weight, atol=1e-3)
+
+    def test_warm_start_from_noise_levels(self) -> None:
+        model = fitted(epochs=5, lr=1e-2)
+        assert any(t.any() for t in model.network.weights.log_std)
+        fit(model, loss="squared_error", warm_start=True)
+        assert not any(t.any() for t in model.network.weights.log_std)
+
+    def test_default_number_of_epochs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert fit_module.DEFAULT_NUM_BATCHES == 5_000
+        monkeypatch.setattr(fit_module, "DEFAULT_NUM_BATCHES", 75)
+        assert len(fit(make_model(), epochs=None, num_validation=0).loss) == 25  # 3 batches each
+        monkeypatch.setattr(fit_module, "DEFAULT_NUM_BATCHES", 3)
+        assert len(fit(make_model(), epochs=None).loss) == 20
+
+    def test_noisy_inputs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[tuple[Tensor, Tensor]] = []
+        gradient = fit_module._Training._gradient
+
+        def recorded(self: Any, Z: Tensor, T: Tensor) -> Tensor:
+            seen.append((Z, T))
+            return gradient(self, Z, T)
+
+        monkeypatch.setattr(fit_module._Training, "_gradient", recorded)
+        model = make_model(num_members=2)
+        options: dict[str, Any] = {"epochs": 50, "batch_size": N, "num_validation": 0}
+        fit(model, noise_std=0.3, num_ascent_steps=2, **options)
+        Z = model.standardize_inputs(model.train_X)
+        T = model.standardize_outcomes(model.train_Y)[:, 0]
+        noise = []
+        for k in range(0, len(seen), 3):  # two steps up and one down see the same noisy batch
+            assert torch.equal(seen[k][0], seen[k + 1][0])
+            assert torch.equal(seen[k][0], seen[k + 2][0])
+            rows = (seen[k][1].unsqueeze(-1) - T).abs().argmin(dim=-1)
+            noise.append(seen[k][0] - Z[rows])
+        stacked = torch.stack(noise)
+        assert stacked.mean().abs() < 0.01
+        assert stacked.std().item() == pytest.approx(0.3, rel=0.03)
+        assert not torch.allclose(stacked[:, 0], stacked[:, 1])
+
+    def test_batches_cover_the_data_once_an_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Tensor] = []
+        step = fit_module._Training._step
+
+        def recorded(self: Any, rows: Tensor) -> Tensor:
+            seen.append(rows)
+            return step(self, rows)
+
+        monkeypatch.setattr(fit_module._Training, "_step", recorded)
+        fit(make_model(num_members=2), epochs=2, batch_size=16, num_validation=4)
+        assert [rows.shape[1] for rows in seen] == [16, 16, 4] * 2
+        for start in (0, 3):
+            rows = torch.cat(seen[start : start + 3], dim=1)
+            assert torch.equal(rows.sort(dim=1).values, torch.arange(36).expand(2, 36))
+        assert not torch.equal(seen[0][0], seen[0][1])
+        assert not torch.equal(seen[0], seen[3])
+
+    def test_gradient_is_clipped(self) -> None:
+        # Adam is blind to the scale of all gradients, but not to that of one step among others
+        free, clipped = fitted(max_grad_norm=1e9), fitted(max_grad_norm=1e-2)
+        assert not torch.allclose(free.network.tensors[0], clipped.network.tensors[0])
+
+
+def worst_loss(model: RoMAModel, radius: float, num_steps: int = 10) -> tuple[float, float]:
+    """Squared error of the model on its data, plain and at the worst weights found in a ball."""
+    weights = model.network.weights.map(torch.clone).map(Tensor.detach)
+    start, out = weights.map(torch.clone), weights.map(torch.zeros_like)
+    Z = model.standardize_inputs(model.train_X).unsqueeze(0)
+    T = model.standardize_outcomes(model.train_Y).mT
+    options: dict[str, Any] = {"loss": "squared_error", "activation": model.network.activation}
+    plain = training_gradient(weights, Z, T, out=out, **options)
+    lengths = step_lengths(start, radius, num_steps)
+    for _ in range(num_steps):
+        training_gradient(weights, Z, T, out=out, **options)
+        factors = step_coefficients(lengths, stacked_norms(out.tensors()))
+        for t, g, c in zip(weights.tensors(), out.tensors(), factors, strict=True):
+            t += g * c.view(-1, *[1] * (g.dim() - 1))
+    return plain.item(), training_gradient(weights, Z, T, out=out, **options).item()
+
+
+QUIET: dict[str, Any] = {
+    "epochs": 80,
+    "lr": 1e-2,
+    "loss": "squared_error",
+    "noise_std": 0.0,
+    "num_validation": 0,
+}
+
+
+class TestRobustness:
+    def test_radius_zero_is_plain_training(self) -> None:
+        plain = fitted(radius=0.0)
+        assert_equal_weights(plain, fitted(radius=0.1, num_ascent_steps=0))
+        assert_equal_weights(plain, fitted(radius=0.0, num_ascent_steps=7))
+        assert not torch.equal(plain.network.tensors[0], fitted(radius=0.1).network.tensors[0])
+
+    def test_flatter_than_plain_training(self) -> None:
+        radius = 0.1
+        results = {
+            r: worst_loss(fitted(1, {"noise": 0.2}, radius=r, **QUIET), radius)
+            for r in (0.0, radius)
+        }
+        (plain, worst), (robust_plain, robust_worst) = results[0.0], results[radius]
+        assert robust_worst < worst
+        assert robust_worst - robust_plain < 0.5 * (worst - plain)
+
+    def test_loss_is_that_of_the_perturbed_weights(self) -> None:
+        # at a vanishing learning rate, losses in the history are those of the first weights
+        options: dict[str, Any] = {**QUIET, "epochs": 1, "lr": 1e-12, "batch_size": N}
+        model = make_model()
+        history = fit(model, radius=0.3, num_ascent_steps=10, **options)
+        plain, worst = worst_loss(model, radius=0.3)
+        assert history.loss[0] == pytest.approx(worst, rel=1e-6)
+        assert history.validation_loss[0] == pytest.approx(plain, rel=1e-6)
+        assert worst > plain
+
+
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    members=st.integers(1, 2),
+    m=st.integers(1, 2),
+    loss=st.sampled_from(["nll", "squared_error"]),
+    activation=st.sampled_from(["softplus", "silu", "tanh"]),
+    radius=st.floats(1e-4, 1.0),
+    num_ascent_steps=st.integers(1, 5),
+    batch_size=st.integers(1, 30),
+    lr=st.sampled_from([1e-3, 1e-1]),
+)
+@settings(max_examples=15)
+def test_perturbed_weights_stay_in_the_ball(
+    sizes: list[int],
+    members: int,
+    m: int,
+    loss: Any,
+    activation: str,
+    radius: float,
+    num_ascent_steps: int,
+    batch_size: int,
+    lr: float,
+) -> None:
+    model = make_model(m, n=12, hidden_sizes=sizes, num_members=members, activation=activation)
+    largest: list[float] = []
+    gradient = fit_module._Training._gradient
+
+    def recorded(self: Any, Z: Tensor, T: Tensor) -> Tensor:
+        distances = relative_distances(self.perturbed_views, self.theta_views)
+        largest.append(distances.max().item())
+        return gradient(self, Z, T)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_module._Training, "_gradient", recorded)
+        fit(
+            model,
+            epochs=2,
+            loss=loss,
+            radius=radius,
+            num_ascent_steps=num_ascent_steps,
+            batch_size=batch_size,
+            lr=lr,
+        )
+    assert max(largest) <= radius * (1 + 1e-6)
+    assert max(largest) > 0.0
+    assert largest[0] == 0.0
+
+
+class TestHistory:
+    def test_content(self) -> None:
+        history = fit(make_model(), epochs=4)
+        for curve in (history.loss, history.validation_loss, history.rank_correlation):
+            assert len(curve) == 4
+            assert all(math.isfinite(value) for value in curve)
+        assert all(b > a for a, b in itertools.pairwise(history.seconds))
+        assert history.best_epoch == history.validation_loss.index(min(history.validation_loss))
+        assert not history.timed_out
+
+    def test_validation_values_are_those_of_the_model(self) -> None:
+        model = make_model(2, num_members=2)
+        history = fit(model, num_validation=8)
+        rows = history.validation_indices
+        Z = model.standardize_inputs(model.train_X[rows])
+        T = model.standardize_outcomes(model.train_Y[rows])
+        h = Z.expand(4, *Z.shape)
+        for layer in model.network.weights.hidden:
+            h = model.network.activation.value(h @ layer.weight.mT + layer.bias.unsqueeze(1))
+        raw = h @ model.network.weights.log_std.weight.mT
+        raw = (raw + model.network.weights.log_std.bias.unsqueeze(1)).squeeze(-1)
+        mean, _ = model.network(Z)
+        loss, _, _ = head_gradient(mean, raw, T.mT.repeat(2, 1), "nll")
+        assert history.validation_loss[-1] == pytest.approx(loss.mean().item())
+        predictions = model.posterior(model.train_X[rows]).mean
+        expected = [rank_correlation(p, t) for p, t in zip(predictions.T, T.T, strict=True)]
+        assert history.rank_correlation[-1] == pytest.approx(sum(expected) / 2)
+
+    def test_frame(self) -> None:
+        history = fit(make_model())
+        frame = history.to_frame()
+        assert list(frame.columns) == ["loss", "validation_loss", "rank_correlation", "seconds"]
+        assert frame["loss"].tolist() == history.loss
+        assert len(frame) == 3
+
+    @pytest.mark.parametrize(
+        ("n", "num_validation", "expected"),
+        [(40, None, 4), (9, None, 0), (2_500, None, 200), (40, 0, 0), (40, 38, 38)],
+    )
+    def test_size_of_the_split(self, n: int, num_validation: int | None, expected: int) -> None:
+        options: dict[str, Any] = {"epochs": 1, "batch_size": 512, "num_ascent_steps": 0}
+        history = fit(make_model(n=n), num_validation=num_validation, **options)
+        assert len(history.validation_indices) == expected
+        assert history.validation_indices == sorted(set(history.validation_indices))
+
+    def test_split_is_seeded_and_shared_by_the_members(self) -> None:
+        split = fit(make_model(), seed=1).validation_indices
+        assert fit(make_model(num_members=2), seed=1).validation_indices == split
+        assert fit(make_model(), seed=2).validation_indices != split
+
+    def test_held_out_rows_are_not_trained_on(self) -> None:
+        model = make_model()
+        history = fit(model)
+        corrupted = make_model()
+        rows = history.validation_indices
+        corrupted.train_Y[rows] = corrupted.train_Y[rows].flip(0) + 7.0
+        fit(corrupted)
+        for a, b in zip(model.network.tensors, corrupted.network.tensors, strict=True):
+            assert torch.equal(a, b)
+        assert (corrupted.variance_scale > model.variance_scale).all()
+
+    def test_progress(self, capfd: pytest.CaptureFixture[str]) -> None:
+        fit(make_model())
+        assert capfd.readouterr() == ("", "")
+        quiet, shown = fitted(), fitted(progress=True)
+        assert_equal_weights(quiet, shown)
+        assert capfd.readouterr().out == ""
+
+
+class TestCalibration:
+    @pytest.mark.parametrize("num_validation", [0, 10])
+    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    def test_standardised_residuals_have_mean_square_one(
+        self, loss: Any, num_validation: int
+    ) -> None:
+        model = make_model(2, noise=0.5)
+        history = fit(model, loss=loss, num_validation=num_validation, epochs=20, lr=1e-2)
+        rows = history.validation_indices or list(range(N))
+        posterior = model.posterior(model.train_X[rows])
+        squares = (model.train_Y[rows] - posterior.mean).square() / posterior.variance
+        torch.testing.assert_close(squares.mean(dim=0), torch.ones(2).double())
+
+    def test_spread_of_an_ensemble_counts(self) -> None:
+        model = make_model(noise=0.5, num_members=3)
+        history = fit(model, num_validation=10, epochs=20, lr=1e-2)
+        rows = history.validation_indices
+        posterior, members = model.posterior(model.train_X[rows]), model(model.train_X[rows])
+        assert (members.var(dim=0, correction=0) > 0).all()
+        squares = (model.train_Y[rows] - posterior.mean).square() / posterior.variance
+        assert squares.mean().item() == pytest.approx(1.0)
+
+    def test_fit_without_error_keeps_a_variance(self) -> None:
+        X = draw(4, D)
+        model = RoMAModel(X, easy(X), hidden_sizes=(16, 16))
+        fit(model, epochs=400, lr=1e-2, radius=0.0, noise_std=0.0, loss="squared_error")
+        assert (model.variance_scale >= 1e-6).all()
+        assert (model.posterior(X).variance > 0).all()
+
+
+# six rows to train on, and the rest shows that they are learned by heart
+OVERFIT: dict[str, Any] = {"num_validation": 34, "epochs": 24, "lr": 0.1, "noise_std": 0.0}
+
+
+class TestKeep:
+    def validation_losses(self, model: RoMAModel, rows: list[int]) -> Tensor:
+        Z = model.standardize_inputs(model.train_X[rows])
+        T = model.standardize_outcomes(model.train_Y[rows]).mT
+        return (model.network(Z)[0] - T).square().mean(dim=1)
+
+    def test_best_state_of_every_network(self) -> None:
+        model = make_model(noise=2.0, num_members=3)
+        options = {**OVERFIT, "loss": "squared_error", "keep": "best"}
+        rows = fit(model, **options).validation_indices
+        best = torch.full((3,), torch.inf, dtype=torch.float64)
+        for epochs in range(1, 25):
+            shorter = make_model(noise=2.0, num_members=3)
+            fit(shorter, **{**options, "epochs": epochs, "keep": "last"})
+            best = torch.minimum(best, self.validation_losses(shorter, rows))
+        torch.testing.assert_close(self.validation_losses(model, rows), best)
+        assert (self.validation_losses(shorter, rows) > best).all()
+
+    def test_best_epoch(self) -> None:
+        last, best = make_model(noise=2.0), make_model(noise=2.0)
+        history = fit(last, **OVERFIT)
+        again = fit(best, keep="best", **OVERFIT)
+        assert again.validation_loss == history.validation_loss
+        assert again.best_epoch == history.best_epoch < 23
+        shorter = make_model(noise=2.0)
+        fit(shorter, **{**OVERFIT, "epochs": history.best_epoch + 1})
+        assert_equal_weights(best, shorter)
+        assert not torch.equal(best.network.tensors[0], last.network.tensors[0])
+
+    def test_timeout_keeps_the_best_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = itertools.count()
+        ticking = SimpleNamespace(monotonic=lambda: float(next(clock)))
+        monkeypatch.setattr(fit_module, "time", ticking)
+        model = make_model(noise=2.0)
+        history = fit(model, timeout_sec=40.0, **OVERFIT)
+        epochs = len(history.loss)
+        assert history.timed_out
+        assert history.best_epoch < epochs < 24
+        monkeypatch.undo()
+        shorter = make_model(noise=2.0)
+        fit(shorter, **{**OVERFIT, "epochs": history.best_epoch + 1})
+        assert_equal_weights(model, shorter)
+
+    def test_timeout_in_the_first_batch(self) -> None:
+        model = make_model()
+        history = fit(model, epochs=1_000, timeout_sec=1e-9)
+        assert history.timed_out
+        assert len(history.loss) == 1
+        assert model.is_fitted
+        assert torch.isfinite(model.posterior(draw(3, D)).mean).all()
+
+    def test_enough_time(self) -> None:
+        model = make_model()
+        assert not fit(model, timeout_sec=1e6).timed_out
+        assert_equal_weights(model, fitted())
+
+
+class TestFailure:
+    @pytest.mark.parametrize("was_fitted", [False, True])
+    @pytest.mark.parametrize(("dtype", "lr"), [(torch.float32, 1e30), (torch.float64, 1e150)])
+    def test_model_is_unchanged(self, dtype: torch.dtype, lr: float, was_fitted: bool) -> None:
+        model = RoMAModel(draw(N, D).to(dtype), easy(draw(N, D)).to(dtype), hidden_sizes=(8, 6))
+        if was_fitted:
+            fit(model)
+        before = {name: t.clone() for name, t in model.state_dict().items()}
+        message = r"non-finite in epoch 0; the model is unchanged. Reduce `lr` or `radius`"
+        with pytest.raises(ModelFittingError, match=message):
+            fit(model, lr=lr)
+        assert model.is_fitted == was_fitted
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, before[name])
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"loss": "mse"}, r"`loss` must be one of \['nll', 'squared_error'\], received 'mse'"),
+            ({"keep": "first"}, r"`keep` must be one of \['last', 'best'\], received 'first'"),
+            ({"noise_std": -0.1}, "`noise_std` must be a finite number .*received -0.1"),
+            ({"radius": -0.1}, "`radius` must be a finite number at least 0, received -0.1"),
+            ({"radius": math.nan}, "`radius` must be a finite number .*received nan"),
+            ({"lr": 0.0}, "`lr` must be a finite number above 0, received 0.0"),
+            ({"lr": -1e-3}, "`lr` must be a finite number above 0, received -0.001"),
+            ({"lr": math.inf}, "`lr` must be a finite number above 0, received inf"),
+            ({"max_grad_norm": 0.0}, "`max_grad_norm` must be a finite number above 0, rec"),
+            ({"num_ascent_steps": -1}, "`num_ascent_steps` .*of at least 0, received -1"),
+            ({"num_ascent_steps": 2.5}, "`num_ascent_steps` must be an integer .*2.5"),
+            ({"batch_size": 0}, "`batch_size` must be an integer of at least 1, received 0"),
+            ({"epochs": 0}, "`epochs` must be an integer of at least 1, received 0"),
+            ({"epochs": -3}, "`epochs` must be an integer of at least 1, received -3"),
+            ({"epochs": 1.5}, "`epochs` must be an integer of at least 1, received 1.5"),
+            ({"num_validation": -1}, "`num_validation` .*of at least 0, received -1"),
+            ({"num_validation": 0.1}, "`num_validation` must be an integer .*received 0.1"),
+            ({"seed": -1}, "`seed` must be an integer of at least 0, received -1"),
+            ({"seed": 1.0}, "`seed` must be an integer of at least 0, received 1.0"),
+            ({"timeout_sec": 0.0}, "`timeout_sec` must be .*above 0 seconds, received 0.0"),
+            ({"timeout_sec": -5}, "`timeout_sec` must be .*above 0 seconds, received -5"),
+        ],
+    )
+    def test_options(self, options: dict[str, Any], message: str) -> None:
+        model = make_model()
+        with pytest.raises(ValueError, match=message):
+            fit(model, **options)
+        assert not model.is_fitted
+
+    @pytest.mark.parametrize("num_validation", [39, 40, 1_000])
+    def test_nothing_left_to_train_on(self, num_validation: int) -> None:
+        message = rf"`num_validation` is {num_validation} of 40 rows, .*fewer than two"
+        with pytest.raises(InputDataError, match=message):
+            fit(make_model(), num_validation=num_validation)
+
+    def test_two_rows_are_enough(self) -> None:
+        model = make_model(n=2)
+        assert fit(model).validation_indices == []
+        assert torch.isfinite(model.posterior(draw(3, D)).mean).all()
+
+
+class TestRankCorrelation:
+    def test_values(self) -> None:
+        x = draw(20)
+        assert rank_correlation(x, x**3) == pytest.approx(1.0)
+        assert rank_correlation(x, -x.exp()) == pytest.approx(-1.0)
+        assert abs(rank_correlation(x, draw(20, seed=1))) < 0.5
+
+    def test_ties_share_their_rank(self) -> None:
+        one, other = torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+        assert rank_correlation(one, other) == pytest.approx(0.948683298)
+
+    def test_constant(self) -> None:
+        assert math.isnan(rank_correlation(torch.ones(5), draw(5)))
+        assert math.isnan(rank_correlation(draw(1), draw(1)))
