@@ -4,11 +4,17 @@ The set of allowed designs: bounds, fixed features, linear and nonlinear constra
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
+from botorch.exceptions.errors import (
+    CandidateGenerationError,
+    InfeasibilityError,
+    UnsupportedError,
+)
 from botorch.optim.parameter_constraints import (
     get_constraint_tolerance,
     project_to_feasible_space_via_slsqp,
@@ -21,7 +27,7 @@ from botorch_roma.validation import check_bounds
 LinearConstraint = tuple[Tensor, Tensor, float]
 NonlinearConstraint = tuple[Callable[[Tensor], Tensor], bool]
 
-MAX_CYCLES: int = 200
+MAX_CYCLES: int = 2000
 
 
 class FeasibleSet:
@@ -117,16 +123,19 @@ class FeasibleSet:
         Raises:
             InfeasibilityError: If ``final`` and a design cannot be made feasible.
         """
-        X = torch.maximum(torch.minimum(self.fix(X), self.bounds[1]), self.bounds[0])
-        X = self.fix(X)
+        wanted = self.fix(X)
+        X = self._clamp(wanted)
         if not self.has_linear:
             return X
         rows = (self.violation(X) > self.tolerance).nonzero().flatten()
-        if len(rows):
-            X[rows] = self._dykstra(X[rows])
+        if len(rows):  # the nearest design to `wanted` is not the nearest to its clamped form
+            X[rows] = self._dykstra(wanted[rows])
         if final:
             self._polish(X)
         return X
+
+    def _clamp(self, X: Tensor) -> Tensor:
+        return self.fix(torch.maximum(torch.minimum(X, self.bounds[1]), self.bounds[0]))
 
     def violation(self, X: Tensor) -> Tensor:
         r"""Largest violation of a linear constraint by each of ``B x d`` designs, ``B``."""
@@ -138,14 +147,19 @@ class FeasibleSet:
         return worst
 
     def _dykstra(self, X: Tensor) -> Tensor:
-        r"""Dykstra's alternating projections, in units of ``scale``, on the free inputs."""
+        r"""Dykstra's alternating projections, in units of ``scale``, on the free inputs.
+
+        A feasible iterate need not be the nearest one: stop once the corrections stand still.
+        """
         unit = torch.where(self.free, self.scale, torch.zeros_like(self.scale))
         safe = torch.where(self.free, self.scale, torch.ones_like(self.scale))
         rows = [(a, b, False) for a, b in self.inequalities]
         rows += [(a, b, True) for a, b in self.equalities]
         memory = [torch.zeros_like(X) for _ in rows]
         box = torch.zeros_like(X)
+        eps = torch.finfo(X.dtype).eps
         for _ in range(MAX_CYCLES):
+            before = [*memory, box]
             for k, (a, b, equality) in enumerate(rows):
                 normal = a * unit
                 length = normal.square().sum().clamp_min(torch.finfo(X.dtype).tiny)
@@ -154,22 +168,28 @@ class FeasibleSet:
                 X = Y + (gap if equality else gap.clamp_min(0.0)).unsqueeze(-1) * normal * safe
                 memory[k] = Y - X
             Y = X + box
-            X = self.fix(torch.maximum(torch.minimum(Y, self.bounds[1]), self.bounds[0]))
+            X = self._clamp(Y)
             box = Y - X
-            if bool((self.violation(X) <= 0.1 * self.tolerance).all()):
+            still = 0.1 * self.tolerance * safe + 8 * eps * X.abs()
+            after = [*memory, box]
+            if all(
+                bool(((p - q).abs() <= still).all()) for p, q in zip(before, after, strict=True)
+            ):
                 break
         return X
 
     def _polish(self, X: Tensor) -> None:
         r"""Repair in place, with BoTorch's quadratic program, what Dykstra left violated."""
+        kept = (~self.free).nonzero().flatten().tolist()
         for i in (self.violation(X) > self.tolerance).nonzero().flatten().tolist():
-            X[i] = project_to_feasible_space_via_slsqp(
-                X[i : i + 1],
-                self.bounds,
-                inequality_constraints=self.inequality_constraints,
-                equality_constraints=self.equality_constraints,
-                fixed_features=dict(self.fixed) or None,
-            )[0]
+            with contextlib.suppress(CandidateGenerationError):  # what is left is reported below
+                X[i] = project_to_feasible_space_via_slsqp(
+                    X[i : i + 1],
+                    self.bounds,
+                    inequality_constraints=self.inequality_constraints,
+                    equality_constraints=self.equality_constraints,
+                    fixed_features={j: X[i, j].item() for j in kept} or None,
+                )[0]
         worst = self.violation(X).max().item()
         if worst > 10 * self.tolerance:
             raise InfeasibilityError(
@@ -182,6 +202,17 @@ class FeasibleSet:
         r"""Which of ``B x d`` designs satisfy all nonlinear constraints, ``B`` of bool."""
         feasible = [all(float(c(x)) >= 0.0 for c in self.nonlinear) for x in X.detach()]
         return torch.tensor(feasible, device=X.device)
+
+    def check_nonlinear(self, X: Tensor) -> None:
+        r"""Raise ``InfeasibilityError`` if ``B x d`` start designs break nonlinear constraints."""
+        if not self.nonlinear:
+            return
+        bad = (~self.nonlinear_feasible(X)).nonzero().flatten()
+        if len(bad):
+            raise InfeasibilityError(
+                f"{len(bad)} of {len(X)} start designs (the first is number {int(bad[0])}) violate "
+                "`nonlinear_inequality_constraints`; pass feasible `batch_initial_conditions`."
+            )
 
     def retreat(self, X: Tensor, X_new: Tensor) -> Tensor:
         r"""Shorten steps from feasible ``X`` until the nonlinear constraints hold again."""
@@ -236,6 +267,11 @@ def _rows(
             raise ValueError(
                 f"`{name}[{k}]` needs indices within [{-d}, {d - 1}] and one coefficient each, "
                 f"received indices {indices.tolist()} and {coefficients.numel()} coefficients."
+            )
+        if not (torch.isfinite(coefficients).all() and math.isfinite(rhs)):
+            raise ValueError(
+                f"`{name}[{k}]` must have finite coefficients and right-hand side, received "
+                f"{coefficients.tolist()} and {float(rhs)}."
             )
         a = torch.zeros_like(bounds[0])
         a.index_add_(0, indices.to(a.device).long() % d, coefficients.to(a))

@@ -10,7 +10,7 @@ The adaptation restarts from the fitted weights at every update. All candidates 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.progress import track
 
-#: Number of intermediate positions kept to replace candidates that end in the same design.
+#: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
 
 #: Training rows used to find the scale of the acquisition function.
@@ -70,7 +70,8 @@ def gen_candidates_roma(
         timeout_sec: Time budget in seconds; the candidates reached by then are returned.
 
     Returns:
-        Candidates ``b x q x d`` and their acquisition values ``b`` under the adapted weights.
+        Candidates ``b x q x d`` and their acquisition values ``b``, those of
+        ``acquisition_function`` itself (of the fitted, not the adapted weights).
 
     Raises:
         ModelFittingError: If the model has not been fitted.
@@ -106,7 +107,24 @@ def gen_candidates_roma(
         points_per_batch=q,
         timeout_sec=timeout_sec,
     )
-    return result.X.reshape(b, q, d), result.values
+    candidates = result.X.reshape(b, q, d)
+    return candidates, final_values(acquisition_function, candidates)
+
+
+def final_values(acq_function: AcquisitionFunction, X: Tensor) -> Tensor:
+    r"""Acquisition values ``b`` of final candidates ``b x q x d``.
+
+    Raises:
+        CandidateGenerationError: If one of them is NaN.
+    """
+    with torch.no_grad():
+        values: Tensor = acq_function(X)
+    if torch.isnan(values).any():
+        raise CandidateGenerationError(
+            f"{type(acq_function).__name__} returned NaN at {int(torch.isnan(values).sum())} of "
+            f"{values.numel()} final candidates; check the acquisition function."
+        )
+    return values
 
 
 def _as_bounds(lower: float | Tensor | None, upper: float | Tensor | None, like: Tensor) -> Tensor:
@@ -125,15 +143,11 @@ class UpdateResult:
 
     Attributes:
         X: Final candidates, ``B x d``.
-        values: Acquisition values ``B / p`` under the adapted weights.
-        evaluate: Acquisition values under the last adapted weights at other ``B x d`` designs.
         snapshots: Earlier positions of all candidates, ``B x d`` each, first the start.
         num_updates: Updates done.
     """
 
     X: Tensor
-    values: Tensor
-    evaluate: Callable[[Tensor], Tensor]
     snapshots: list[Tensor] = field(default_factory=list)
     num_updates: int = 0
 
@@ -162,11 +176,16 @@ def run_updates(
         trajectory: A record to fill.
         progress: Show a progress bar on standard error.
     """
+    if trajectory is not None and trajectory.x:
+        raise ValueError(
+            f"`trajectory` must be empty, received one of {len(trajectory.predicted)} updates; "
+            "pass a new `Trajectory()`."
+        )
     start = time.monotonic()
-    X = feasible_set.retreat(X, feasible_set.project(X, final=True))
+    X = feasible_set.project(X, final=True)
+    feasible_set.check_nonlinear(X)
     ascent = _Ascent(X, acq_function, options, points_per_batch)
-    every = max(1, -(-options.num_updates // NUM_SNAPSHOTS))
-    snapshots, updates = [X], 0
+    snapshots, every, updates = [X], 1, 0
     bar = track(
         range(options.num_updates),
         total=options.num_updates,
@@ -183,11 +202,12 @@ def run_updates(
         updates = t + 1
         if updates % every == 0:
             snapshots.append(X)
+        if len(snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
+            snapshots, every = snapshots[::2], 2 * every
     X = feasible_set.project(X, final=True)
     if trajectory is not None:
         trajectory.append(x=X)
-    ascent.ensure_adapted(X)
-    return UpdateResult(X, ascent.evaluate(X), ascent.evaluate, snapshots, updates)
+    return UpdateResult(X, snapshots, updates)
 
 
 class _Ascent:
@@ -231,17 +251,12 @@ class _Ascent:
         self.single = len(self.models) == 1 and self.models[0].num_outputs == 1
         measured = measured_acquisition_values(self.acq_function, rows)
         if self.single:
-            self.unit = train_Y.std()
+            self.unit = train_Y.std(correction=0)
             y = train_Y[rows, 0] - train_Y[rows, 0].mean()
             self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
         else:
             self.unit = measured[torch.isfinite(measured)].std().clamp_min(1e-12)
             self.start_values = self.acq_function(X.view(-1, self.p, X.shape[-1]))
-
-    def ensure_adapted(self, X: Tensor) -> None:
-        """Adapt once where no update has been made, so that values are always adapted ones."""
-        if not self.adapted:
-            self._adapt(X)
 
     def _adapt(self, X: Tensor) -> None:
         with torch.no_grad():
@@ -262,11 +277,6 @@ class _Ascent:
         Z = model.standardize_inputs(X).unsqueeze(1)
         return self.adapted[model].candidate_moments(Z)[0].squeeze(-1)
 
-    @torch.no_grad()
-    def evaluate(self, X: Tensor) -> Tensor:
-        r"""Acquisition values ``B / p`` of ``B x d`` designs under the adapted weights."""
-        return self.adapted_acq_function(X.view(-1, self.p, X.shape[-1]))
-
     def step(self, X: Tensor, trajectory: Trajectory | None) -> Tensor:
         r"""Adapt at ``X`` and return the step ``B x d`` in the user's space."""
         self._adapt(X)
@@ -275,10 +285,12 @@ class _Ascent:
             values = self.adapted_acq_function(leaf.view(-1, self.p, X.shape[-1]))
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
         if not (torch.isfinite(values).all() and torch.isfinite(gradient).all()):
+            bad = ~torch.isfinite(values).repeat_interleave(self.p)
+            bad |= ~torch.isfinite(gradient).all(dim=-1)
             raise CandidateGenerationError(
                 f"{type(self.acq_function).__name__} returned NaN or infinite values or gradients "
-                f"at {int((~torch.isfinite(values)).sum())} of {values.numel()} candidates; check "
-                "the acquisition function and the scale of the data."
+                f"at {int(bad.sum())} of {len(bad)} candidates; check the acquisition function "
+                "and the scale of the data."
             )
         if trajectory is not None:
             self._record(trajectory, X, values)

@@ -71,7 +71,7 @@ class _MeasuredModel(Model):
         observation_noise: bool | Tensor = False,
         posterior_transform: PosteriorTransform | None = None,
     ) -> Posterior:
-        mean = self.Y.unsqueeze(-2)
+        mean = self.Y.unsqueeze(-2).expand(-1, X.shape[-2], -1)  # pending points do not matter
         # as narrow as gpytorch lets a variance be
         spike = torch.full_like(mean, 2.0 * min_variance.value(mean.dtype))
         posterior: Posterior = independent_posterior(mean, spike)
@@ -100,6 +100,7 @@ def measured_acquisition_values(acq_function: AcquisitionFunction, rows: Tensor)
     same = [m for m in models if m.train_X.shape == train_X.shape and m.train_X.equal(train_X)]
     values = []
     with torch.no_grad():
+        acq_function(train_X[:1].unsqueeze(-2))  # a sampler is made now, for all copies to share
         for chunk in rows.split(CHUNK_SIZE):
             measured = {m: _MeasuredModel(m.train_Y[chunk]) for m in same}
             values.append(replace_modules(acq_function, measured)(train_X[chunk].unsqueeze(-2)))
@@ -161,7 +162,7 @@ def gen_top_designs(
         InfeasibilityError: If nonlinear constraints leave fewer than that.
     """
     model = roma_models(acq_function)[0]
-    scale = input_scale(model)
+    scale, bounds = input_scale(model), bounds.to(model.train_X)
     if feasible_set is None:
         feasible_set = FeasibleSet(
             bounds,

@@ -17,7 +17,7 @@ from botorch_roma.adaptation import FirstLayer, Mode
 from botorch_roma.closed_form import Loss
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.generation import UpdateResult, run_updates
+from botorch_roma.optim.generation import UpdateResult, final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
     distinct_keys,
@@ -120,9 +120,10 @@ def optimize_acqf_roma(
         ic_gen_kwargs: Passed on to ``ic_generator``.
 
     Returns:
-        Candidates ``q x d`` and the acquisition value of each, ``q``, under its own adapted
-        weights; with ``return_best_only=False`` ``num_restarts x q x d`` and
-        ``num_restarts x q``.
+        Candidates ``q x d`` and the value of ``acq_function`` at each of them, ``q``; with
+        ``return_best_only=False`` ``num_restarts x q x d`` and ``num_restarts x q``. The values
+        are those of the fitted proxy, which is optimistic where it was climbed; what the
+        adapted proxies predicted on the way is in the trajectory.
 
     Raises:
         ValueError: Malformed arguments; too few distinct start designs.
@@ -167,14 +168,14 @@ def optimize_acqf_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=scale,
     )
+    if ic_gen_kwargs and ic_generator is None:
+        raise UnsupportedError(
+            f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
+            "`ic_generator`, which is not given."
+        )
     if batch_initial_conditions is not None:
         start = _check_start(batch_initial_conditions, bounds, q, scale)
     elif ic_generator is None:
-        if ic_gen_kwargs:
-            raise UnsupportedError(
-                f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
-                "`ic_generator`, which is not given."
-            )
         start = gen_top_designs(
             acq_function,
             bounds,
@@ -208,7 +209,7 @@ def optimize_acqf_roma(
         progress=progress,
     )
     X = _distinct_candidates(result, post_processing_func, scale)
-    values = result.evaluate(X)
+    values = final_values(acq_function, X.unsqueeze(1))
     if not return_best_only:
         shape = start.shape[:2]
         return X.reshape(*shape, -1), values.reshape(shape) if return_acq_values else None

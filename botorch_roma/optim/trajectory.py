@@ -63,7 +63,8 @@ class Trajectory:
         figure = Figure(figsize=(12.0, 3.6), layout="constrained")
         axes = figure.subplots(1, 3)
         x = self.stack("x")
-        scale = x[0].std(dim=0, correction=0).clamp_min(1e-12)
+        scale = x[0].std(dim=0, correction=0)
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         travelled = ((x[:-1] - x[0]) / scale).square().mean(dim=-1).sqrt()
         panels = (
             ("standardised prediction", {"adapted": "predicted", "fitted": "fitted_prediction"}),
