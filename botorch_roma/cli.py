@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 out, err = Console(), Console(stderr=True)
 
+Num = Annotated[int, typer.Option(help="Number of designs to propose.", min=1)]
 Seed = Annotated[int, typer.Option(help="Seed of both stages.", min=0)]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -58,7 +60,7 @@ def _root(
 def propose(
     data: Annotated[Path, typer.Argument(help="Table of measured designs (.csv or .parquet).")],
     objective: Annotated[str, typer.Option(help="Column of the measured outcome.")],
-    num: Annotated[int, typer.Option(help="Number of designs to propose.")] = 128,
+    num: Num = 128,
     minimize: Annotated[bool, typer.Option("--minimize", help="Smaller is better.")] = False,
     bounds: Annotated[
         list[str] | None, typer.Option(help="COLUMN=LOWER:UPPER; may be repeated.")
@@ -107,6 +109,7 @@ def propose(
     table = proposal.to_frame()
     write_frame(table, output, force=force)
     best = frame[objective].min() if minimize else frame[objective].max()
+    correlation = proposal.history.rank_correlation[-1]
     summary = {
         "out": str(output),
         "num": len(table),
@@ -116,18 +119,20 @@ def propose(
         "best_predicted": float(proposal.mean[0]),
         "median_predicted": float(proposal.mean.median()),
         "median_distance": float(proposal.distance.median()),
-        "rank_correlation": proposal.history.rank_correlation[-1],
+        "rank_correlation": None if math.isnan(correlation) else correlation,  # NaN is no JSON
         "seed": seed,
         "preset": preset,
     }
     if as_json:
         typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
         return
-    out.print(_frame_table(table.head(5), f"best 5 of {len(table)} proposals for {objective!r}"))
+    best_rows = table.head(5)
+    title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
+    out.print(_frame_table(best_rows, title))
     out.print(
         f"best measured {best:.6g}; predicted best {summary['best_predicted']:.6g}, median "
-        f"{summary['median_predicted']:.6g} (predictions by the adapted proxy, not promises)\n"
-        f"rank correlation of the proxy on held-out rows {summary['rank_correlation']:.3f}\n"
+        f"{summary['median_predicted']:.6g} (what the proxy says outside of its data: no promise)\n"
+        f"rank correlation of the proxy on held-out rows {correlation:.3f}\n"
         f"written to {output}",
         highlight=False,
     )
@@ -136,7 +141,7 @@ def propose(
 @app.command()
 def demo(
     task: Annotated[str, typer.Option(help="A synthetic task.")] = "ackley6",
-    num: Annotated[int, typer.Option(help="Number of designs to propose.")] = 128,
+    num: Num = 128,
     preset: PresetName = "default",
     output: Annotated[Path, typer.Option("--out", help="Where the figure goes.")] = Path(
         "botorch_roma_demo.png"
@@ -147,9 +152,14 @@ def demo(
     force: Force = False,
 ) -> None:
     """Run both stages on an embedded task whose best designs are hidden."""
+    from matplotlib.figure import Figure
+
     from botorch_roma.benchmark.demo import run_demo
     from botorch_roma.files import check_output, write_atomically
+    from botorch_roma.validation import check_choice
 
+    formats = Figure().canvas.get_supported_filetypes()
+    check_choice("suffix of --out", output.suffix.lower(), [f".{name}" for name in formats])
     check_output(output, force=force)
     progress = not as_json and err.is_terminal
     result = run_demo(task, q=num, preset=preset, seed=seed, device=device, progress=progress)
@@ -180,7 +190,7 @@ def run(
     method: Annotated[
         list[str] | None, typer.Option(help="Method; may be repeated. All by default.")
     ] = None,
-    num: Annotated[int, typer.Option(help="Number of candidates of each run.")] = 128,
+    num: Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)] = 128,
     data_dir: DataDir = None,
     workers: Annotated[
         int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)
@@ -251,7 +261,7 @@ def _parse_fixed(fix: list[str] | None) -> dict[str, float]:
     return {column: _number("--fix", value, form) for column, value in pairs}
 
 
-def _frame_table(frame: pd.DataFrame, title: str, limit: int = 8) -> Table:
+def _frame_table(frame: pd.DataFrame, title: str, limit: int = 7) -> Table:
     """The first columns of a data frame, and always the last three."""
     names = list(frame.columns)
     shown = names if len(names) <= limit else [*names[: limit - 4], "...", *names[-3:]]
@@ -264,7 +274,7 @@ def _frame_table(frame: pd.DataFrame, title: str, limit: int = 8) -> Table:
 
 
 def _show_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-    err.print(f"warning: {message}", style="yellow", markup=False, highlight=False)
+    err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -274,11 +284,8 @@ def main() -> None:
     try:
         app()
     except (BotorchError, ValueError, OSError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted; no file was written", style="red")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -54,10 +54,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, force: bool
     Raises:
         OSError: As :func:`check_output`; whatever ``write`` raises, with ``path`` untouched.
     """
-    check_output(path, force=force)
-    handle, name = tempfile.mkstemp(
-        dir=path.absolute().parent, prefix=f".{path.stem}-", suffix=path.suffix
-    )
+    path = check_output(path, force=force).resolve()  # a link stays a link
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -108,8 +106,9 @@ def read_frame(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError, pd.errors.ParserError) as error:  # ArrowInvalid is a ValueError
+        reason = " ".join(str(error).split())
         raise InputDataError(
-            f"The table {str(path)!r} cannot be read as {suffix[1:]}: {error}"
+            f"The table {str(path)!r} cannot be read as {suffix[1:]}: {reason}"
         ) from error
     if frame.empty:
         raise InputDataError(

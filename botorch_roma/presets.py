@@ -72,6 +72,7 @@ def _published(name: str, settings: PaperSettings, loss: str, **optimize: Any) -
             "epochs": settings.epochs,
             "batch_size": 128,
             "lr": 1e-3,
+            "max_grad_norm": 1.0,
         },
         optimize={
             "radius": settings.radius,

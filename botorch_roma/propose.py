@@ -4,6 +4,7 @@ The one-call path: a table of measured designs in, designs worth measuring out.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from botorch_roma.presets import Preset, get_preset
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_bounds,
+    check_device,
     check_float,
     check_int,
     check_training_data,
@@ -41,9 +43,9 @@ class Proposal:
 
     Attributes:
         candidates: ``q x d``, in the user's space.
-        mean: Predicted outcome ``q`` by each candidate's own adapted proxy, in the user's units
-            and direction. A prediction outside of the data, not a promise.
-        std: Predictive standard deviation ``q`` of the fitted proxy there.
+        mean: Outcome ``q`` that the fitted proxy predicts, in the user's units and direction. A
+            prediction outside of the data, by the model that was climbed: no promise.
+        std: Its predictive standard deviation, ``q``.
         distance: Distance to the nearest known design, ``q``, in standard deviations of the
             data per input (root mean square over the inputs); 0 for a known design.
         model: The fitted model.
@@ -53,6 +55,7 @@ class Proposal:
         objective: Name of the outcome, for a data frame.
         fixed_features: Inputs that were held fixed, by index.
         bounds: The ``2 x d`` bounds used.
+        integers: Indices of the inputs that are integers.
     """
 
     candidates: Tensor
@@ -66,12 +69,14 @@ class Proposal:
     objective: str
     fixed_features: dict[int, float]
     bounds: Tensor
+    integers: list[int]
 
     def to_frame(self) -> pd.DataFrame:
         """Candidates with the columns ``predicted_mean``, ``predicted_std``, ``distance``."""
         import pandas as pd
 
         frame = pd.DataFrame(self.candidates.cpu().numpy(), columns=self.columns)
+        frame = frame.astype({self.columns[i]: "int64" for i in self.integers})
         for name in ("mean", "std", "distance"):
             label = name if name == "distance" else f"predicted_{name}"
             frame[label] = getattr(self, name).cpu().numpy()
@@ -145,6 +150,9 @@ def propose(
     check_int("q", q, minimum=1)
     check_int("seed", seed, minimum=0)
     check_float("margin", margin)
+    if timeout_sec is not None:
+        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    check_device("device", device)
     table = read_table(train_X, train_Y, ignore=ignore, device=device, dtype=dtype)
     check_training_data(table.X, table.Y)
     fixed = _fixed(table, fixed_features)
@@ -189,6 +197,7 @@ def propose(
         objective=table.objective,
         fixed_features=fixed,
         bounds=box,
+        integers=table.integers,
     )
 
 
@@ -204,7 +213,7 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
         torch.cdist(chunk, known, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values
         for chunk in (X / scale)[:, varies].split(64)
     ]
-    return torch.cat(nearest) / float(varies.sum()) ** 0.5
+    return torch.cat(nearest) / max(float(varies.sum()), 1.0) ** 0.5
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:
@@ -221,7 +230,12 @@ def _fixed(table: Table, fixed_features: Mapping[Any, float] | None) -> dict[int
     fixed = {}
     for key, value in (fixed_features or {}).items():
         index = table.index("fixed_features", key) if isinstance(key, str) else key
-        fixed[index % d if -d <= index < d else index] = float(value)
+        i = index % d if -d <= index < d else index
+        fixed[i] = _finite(f"fixed_features[{key!r}]", value)
+        if i in table.integers and not fixed[i].is_integer():
+            raise ValueError(
+                f"`fixed_features[{key!r}]` must be an integer like its column, received {value!r}."
+            )
     constant = [i for i in constant_columns(table.X) if i not in fixed]
     if constant:
         warnings.warn(
@@ -245,11 +259,32 @@ def _bounds(
     for i, value in fixed.items():
         if 0 <= i < X.shape[1]:
             box[0, i], box[1, i] = box[0, i].clamp(max=value), box[1, i].clamp(min=value)
+    if bounds is not None and not isinstance(bounds, Mapping):
+        raise ValueError(
+            "`bounds` must be a 2 x d tensor or a dictionary {column: (lower, upper)}, received "
+            f"{type(bounds).__name__}."
+        )
     for column, pair in (bounds or {}).items():
-        if len(pair) != 2:
-            raise ValueError(f"`bounds[{column!r}]` must be (lower, upper), received {pair!r}.")
-        box[:, table.index("bounds", column)] = torch.as_tensor(pair).to(box)
+        try:
+            lower, upper = pair
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"`bounds[{column!r}]` must be (lower, upper), received {pair!r}."
+            ) from None
+        name = f"bounds[{column!r}]"
+        both = box.new_tensor([_finite(name, lower), _finite(name, upper)])
+        box[:, table.index("bounds", column)] = both
     return check_bounds(box, X.shape[1])
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"`{name}` must be a finite number, received {value!r}.")
+    return number
 
 
 def _rounding(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | None:

@@ -115,10 +115,12 @@ def _from_frame(
                 f"The table has no column {name!r}; its columns are "
                 f"{_shorten(list(frame.columns))}."
             )
-    frame = frame.drop(columns=[c for c in ignore if c != objective])
+    if objective in ignore:
+        raise InputDataError(f"`ignore` names the objective {objective!r}; leave one of them out.")
+    frame = frame.drop(columns=ignore)
     for name in frame.columns:
         column = frame[name]
-        if not types.is_numeric_dtype(column):
+        if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
             raise InputDataError(
                 f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}); "
                 "leave it out with `ignore` or encode it as numbers."

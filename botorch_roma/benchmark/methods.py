@@ -96,12 +96,14 @@ class Method:
         label: Name in tables.
         run: ``(view, q, seed, proxies) -> MethodResult``.
         proxy: Name of the preset whose proxy the method uses; None for none.
+        seeded: Whether the seed makes a difference.
     """
 
     name: str
     label: str
     run: Callable[[TaskView, int, int, ProxyCache], MethodResult]
     proxy: str | None = None
+    seeded: bool = True
 
 
 def _roma(preset_name: str, **changes: Any) -> Callable[..., MethodResult]:
@@ -150,7 +152,7 @@ def _start_noise(std: float) -> Callable[..., MethodResult]:
 
 _ALL = (
     Method("random", "random designs", _random),
-    Method("start", "start designs (best visible)", _start),
+    Method("start", "start designs (best visible)", _start, seeded=False),
     Method("start_noise_0.2", "start designs + noise 0.2 std", _start_noise(0.2)),
     Method("start_noise_1", "start designs + noise 1 std", _start_noise(1.0)),
     Method(

@@ -64,40 +64,42 @@ def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
         f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | |",
     ]
     for row in summary.to_dict("records"):
-        scores = [f"{row[f'{s}_mean']:.3f} ± {row[f'{s}_std']:.3f}" for s in SCORES]
-        label = METHODS[row["method"]].label
+        method = METHODS[row["method"]]
+        scores = [f"{row[f'{s}_mean']:.3f}" for s in SCORES]
+        if method.seeded and row["seeds"] > 1:
+            scores = [f"{v} ± {row[f'{s}_std']:.3f}" for v, s in zip(scores, SCORES, strict=True)]
         seconds = [f"{row[f'{stage}_seconds']:.1f}" for stage in ("fit", "optimize")]
-        lines.append(
-            "| " + " | ".join([label, *scores, f"{row['num_distinct']:.0f}", *seconds]) + " |"
-        )
+        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", *seconds]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def proposal_figure(task: OfflineTask, Y_proposed: Tensor, Y_start: Tensor) -> Figure:
-    r"""True values of visible data, start designs and proposals as histograms on the full scale.
+def proposal_figure(task: OfflineTask, Y_proposed: Tensor) -> Figure:
+    r"""True values of the proposals above those of the visible data, on the full scale.
 
     Args:
         task: The task.
         Y_proposed: True values of the proposals, ``q x 1``.
-        Y_start: Measured values of the start designs, ``q x 1``.
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    visible, proposed = (
+        task.normalize(Y, scale="full").flatten().cpu().numpy() for Y in (task.Y, Y_proposed)
+    )
+    low, high = min(visible.min(), proposed.min()), max(1.0, proposed.max())
+    figure = Figure(figsize=(7.0, 3.6), layout="constrained")
     axis = figure.subplots()
-    groups = {
-        f"visible data ({task.num_rows:,})": task.Y,
-        f"start designs ({len(Y_start)})": Y_start,
-        f"proposals, true value ({len(Y_proposed)})": Y_proposed,
-    }
-    values = {k: task.normalize(v, scale="full").flatten().cpu().numpy() for k, v in groups.items()}
-    low = min(v.min() for v in values.values())
-    high = max(1.0, *(v.max() for v in values.values()))
-    for (label, v), color in zip(values.items(), ("0.7", "tab:blue", "tab:orange"), strict=True):
-        axis.hist(v, bins=60, range=(low, high), density=True, alpha=0.75, label=label, color=color)
-    best = task.normalize(task.Y.max(), scale="full").item()
-    axis.axvline(best, color="black", ls=":", label="best visible design")
-    axis.axvline(1.0, color="black", lw=0.8, label="best of the full table (hidden)")
-    axis.set(xlabel="normalised value (full scale)", ylabel="density", title=task.name)
+    groups = (
+        (visible, f"visible data ({len(visible):,} designs)", "0.7"),
+        (proposed, f"proposals, true value ({len(proposed)} designs)", "tab:orange"),
+    )
+    for values, label, color in groups:
+        share = [100.0 / len(values)] * len(values)
+        axis.hist(
+            values, bins=60, range=(low, high), weights=share, alpha=0.8, label=label, color=color
+        )
+    axis.axvline(visible.max(), color="black", ls=":", label="best visible design")
+    axis.axvline(1.0, color="black", lw=0.8, label="best design of the full table (hidden)")
+    axis.set(xlabel="normalised value (full scale)", ylabel="share of designs, %", title=task.name)
     axis.legend(frameon=False, fontsize="small")
     return figure

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from botorch_roma import OfflineTask
+from botorch_roma.benchmark.report import SCORES, markdown_table, proposal_figure, summarize
+
+
+def run(method: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
+    return {
+        "task": "toy",
+        "method": method,
+        "seed": seed,
+        **{name: score + i for i, name in enumerate(SCORES)},
+        "num_distinct": 4,
+        "oracle_calls_before": 0,
+        "fit_seconds": 1.0,
+        "optimize_seconds": 3.0,
+        **changes,
+    }
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            run("paper", 0, 0.1),
+            run("paper", 1, 0.2, num_distinct=2, fit_seconds=2.0),
+            run("paper", 2, 0.6, optimize_seconds=9.0),
+            run("default", 0, 0.5),
+            run("start", 0, 0.4),
+            run("start", 1, 0.4),
+            run("start", 2, 0.4),
+        ]
+    )
+
+
+@pytest.fixture
+def task() -> OfflineTask:
+    X = torch.linspace(0.0, 1.0, 5, dtype=torch.double).unsqueeze(-1)
+    return OfflineTask(
+        name="toy",
+        X=X,
+        Y=10.0 * X,
+        bounds=torch.tensor([[0.0], [2.0]], dtype=torch.double),
+        oracle=lambda designs: 10.0 * designs,
+        ranges={"full": (0.0, 20.0)},
+        substitute="A stand-in for the real thing.",
+    )
+
+
+def test_summary_by_hand(runs: pd.DataFrame) -> None:
+    summary = summarize(runs).set_index("method")
+    assert list(summary.index) == ["paper", "default", "start"]
+    paper = summary.loc["paper"]
+    assert paper["task"] == "toy"
+    assert paper["seeds"] == 3
+    for i, name in enumerate(("full_100", "full_50", "visible_100", "visible_50")):
+        assert paper[f"{name}_mean"] == pytest.approx(0.3 + i)
+        # deviations -0.2, -0.1 and 0.3 from the mean: squares 0.14, over n - 1 = 2
+        assert paper[f"{name}_std"] == pytest.approx(math.sqrt(0.07))
+    assert paper["num_distinct"] == pytest.approx(10 / 3)
+    assert paper["fit_seconds"] == pytest.approx(4 / 3)
+    assert paper["optimize_seconds"] == 5.0
+    assert summary.loc["start", "full_100_std"] == pytest.approx(0.0, abs=1e-15)
+    assert math.isnan(summary.loc["default", "full_100_std"])
+
+
+def test_summary_keeps_the_worst_number_of_oracle_calls(runs: pd.DataFrame) -> None:
+    runs.loc[1, "oracle_calls_before"] = 2
+    assert summarize(runs)["oracle_calls_before"].tolist() == [2, 0, 0]
+
+
+def test_tasks_are_kept_apart(runs: pd.DataFrame) -> None:
+    both = pd.concat([runs, runs.assign(task="other", full_100=0.0)])
+    summary = summarize(both)
+    assert summary["task"].tolist() == ["toy"] * 3 + ["other"] * 3
+    assert summary["full_100_mean"].tolist()[3:] == [0.0] * 3
+
+
+def test_markdown(runs: pd.DataFrame, task: OfflineTask) -> None:
+    text = markdown_table(summarize(runs), task)
+    lines = text.splitlines()
+    assert lines[0] == "### toy (5 visible rows, 1 inputs)"
+    assert "**Substitute:** A stand-in for the real thing." in lines
+    assert "over 3 seeds" in text
+    assert "`full` (range of the full table, Design-Bench v2)" in text
+    assert "`visible` (best visible design = 1, the paper's)" in text
+    assert "visible: 0 to 10" in text
+    assert "full: 0 to 20" in text
+    assert "| best visible design | 0.500 | | 1.000 | | | | |" in lines
+    rows = [line for line in lines if line.startswith("| RoMA") or line.startswith("| start")]
+    assert rows == [
+        "| RoMA, paper | 0.300 ± 0.265 | 1.300 ± 0.265 | 2.300 ± 0.265 | 3.300 ± 0.265 | 3 "
+        "| 1.3 | 5.0 |",
+        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 1.0 | 3.0 |",
+        "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | 1.0 | 3.0 |",
+    ]
+    columns = {line.count("|") for line in lines if line.startswith("|")}
+    assert columns == {9}
+    assert text.endswith("\n")
+
+
+def test_markdown_without_a_substitute(runs: pd.DataFrame, task: OfflineTask) -> None:
+    task.substitute = None
+    assert "Substitute" not in markdown_table(summarize(runs), task)
+
+
+def test_figure(task: OfflineTask) -> None:
+    figure = proposal_figure(task, torch.tensor([[15.0], [30.0]], dtype=torch.double))
+    assert isinstance(figure, Figure)
+    (axis,) = figure.axes
+    assert axis.get_title() == "toy"
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert any("visible data (5" in label for label in labels)
+    assert any("proposals, true value (2" in label for label in labels)
+    low, high = axis.get_xlim()
+    assert low < 0.0
+    assert high > 1.5  # the best proposal, on the full scale
+    assert {line.get_xdata()[0] for line in axis.get_lines()} == {0.5, 1.0}

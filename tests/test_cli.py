@@ -1,0 +1,456 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import botorch_roma
+from botorch_roma import cli, fit, presets
+from botorch_roma.files import read_frame, write_frame
+
+OPTIMIZE = {"num_updates": 4, "num_adaptation_steps": 2}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Few steps, in a folder of its own."""
+    preset = presets.Preset("default", {"hidden_sizes": (8,)}, {"batch_size": 512}, OPTIMIZE)
+    monkeypatch.setitem(presets._FACTORIES, "default", lambda settings: preset)
+    monkeypatch.setattr(fit, "DEFAULT_NUM_BATCHES", 1)
+    monkeypatch.chdir(tmp_path)
+
+
+def make_frame(n: int = 30) -> pd.DataFrame:
+    X = np.random.default_rng(0).random((n, 3))
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    frame["n"] = (10 * X[:, 0]).astype(int)
+    frame["y"] = -((X - 0.7) ** 2).sum(axis=1)
+    return frame
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    write_frame(make_frame(), tmp_path / "data.csv")
+    return "data.csv"
+
+
+def invoke(*arguments: str) -> str:
+    """Standard output of a successful call."""
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Call ``main`` as the console script does."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["botorch-roma", *arguments])
+        with pytest.raises(SystemExit) as info:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(info.value.code if isinstance(info.value.code, int) else 0, *captured)
+
+    return call
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    """JSON as other programs read it, without NaN."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+# propose
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_propose(tmp_path: Path, suffix: str) -> None:
+    write_frame(make_frame(), tmp_path / f"in.{suffix}")
+    text = invoke(
+        "propose", f"in.{suffix}", "--objective", "y", "--num", "7", "--out", f"o.{suffix}"
+    )
+    table = read_frame(tmp_path / f"o.{suffix}")
+    assert list(table) == ["a", "b", "c", "n", "predicted_mean", "predicted_std", "distance"]
+    assert len(table.drop_duplicates()) == 7
+    assert table["n"].dtype == "int64"
+    assert table["predicted_mean"].is_monotonic_decreasing
+    assert "best 5 of 7 proposals for 'y'" in text
+    assert f"written to o.{suffix}" in text
+    assert "Traceback" not in text
+
+
+def test_propose_to_the_default_place(tmp_path: Path, data: str) -> None:
+    text = invoke("propose", data, "--objective", "y", "--num", "2")
+    assert len(read_frame(tmp_path / "candidates.csv")) == 2
+    assert "best 2 of 2 proposals" in text
+
+
+def test_json(tmp_path: Path, data: str) -> None:
+    summary = strict_json(
+        invoke("propose", data, "--objective", "y", "--num", "3", "--seed", "5", "--json")
+    )
+    table = read_frame(tmp_path / "candidates.csv")
+    assert summary["out"] == "candidates.csv"
+    assert summary["num"] == 3
+    assert summary["seed"] == 5
+    assert summary["objective"] == "y"
+    assert summary["direction"] == "maximize"
+    assert summary["best_measured"] == make_frame()["y"].max()
+    assert summary["best_predicted"] == table["predicted_mean"].max()
+    assert pd.DataFrame(summary["candidates"]).to_numpy() == pytest.approx(table.to_numpy())
+
+
+def test_json_of_a_table_too_small_for_a_rank_correlation(tmp_path: Path) -> None:
+    write_frame(make_frame(12), tmp_path / "small.csv")
+    arguments = ("propose", "small.csv", "--objective", "y", "--num", "2", "--force")
+    summary = strict_json(invoke(*arguments, "--json"))
+    assert summary["rank_correlation"] is None
+    assert "held-out rows nan" in invoke(*arguments)
+
+
+def test_minimize(data: str) -> None:
+    arguments = ("propose", data, "--objective", "y", "--num", "4", "--json", "--force")
+    up, down = strict_json(invoke(*arguments)), strict_json(invoke(*arguments, "--minimize"))
+    assert down["direction"] == "minimize"
+    assert down["best_measured"] == make_frame()["y"].min()
+    assert down["best_predicted"] < up["best_predicted"]
+    means = [row["predicted_mean"] for row in down["candidates"]]
+    assert means == sorted(means)
+
+
+def test_bounds_fix_ignore_margin(tmp_path: Path) -> None:
+    frame = make_frame().assign(remark="x", **{"p=q": np.arange(30.0)})
+    write_frame(frame, tmp_path / "data.csv")
+    options = "--bounds a=0.1:0.8 --bounds p=q=-3:2e1 --fix b=0.25 --ignore remark --margin 0.5"
+    invoke("propose", "data.csv", "--objective", "y", "--num", "8", *options.split())
+    table = read_frame(tmp_path / "candidates.csv")
+    assert "remark" not in table
+    assert table["a"].between(0.1, 0.8).all()
+    assert table["b"].eq(0.25).all()
+    assert table["p=q"].between(-3.0, 20.0).all()
+
+
+def test_seed_and_preset(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    preset = presets.Preset("paper", {"hidden_sizes": (4,)}, {"epochs": 1}, OPTIMIZE)
+    monkeypatch.setitem(presets._FACTORIES, "paper", lambda settings: preset)
+
+    def run(*options: str) -> list[dict[str, float]]:
+        arguments = ("propose", data, "--objective", "y", "--num", "3", "--json", "--force")
+        return strict_json(invoke(*arguments, *options))["candidates"]
+
+    assert run() == run("--seed", "0")
+    assert run() != run("--seed", "1")
+    assert run() != run("--preset", "paper")
+
+
+def test_force(tmp_path: Path, data: str, fail: Any) -> None:
+    (tmp_path / "o.csv").write_text("before")
+    arguments = ("propose", data, "--objective", "y", "--num", "2", "--out", "o.csv")
+    outcome = fail(*arguments)
+    assert outcome.status == 1
+    assert outcome.err == (
+        "error: The output 'o.csv' exists already; pass --force to overwrite it, or another name.\n"
+    )
+    assert (tmp_path / "o.csv").read_text() == "before"
+    invoke(*arguments, "--force")
+    assert len(read_frame(tmp_path / "o.csv")) == 2
+
+
+def test_warnings_are_one_line(tmp_path: Path, fail: Any) -> None:
+    write_frame(make_frame().assign(k=1.0), tmp_path / "data.csv")
+    outcome = fail("propose", "data.csv", "--objective", "y", "--num", "2")
+    assert outcome.status == 0
+    assert outcome.err.startswith("warning: Columns ['k'] never vary in the data")
+    assert outcome.err.count("\n") == 1
+
+
+# Bad input
+
+
+BAD_INPUT: list[tuple[str, str]] = [
+    ("--objective z", r"The table has no column 'z'; its columns are \['a', 'b', 'c', 'n', 'y'\]"),
+    ("--objective y --ignore z", "no column 'z'"),
+    ("--objective y --ignore y", "`ignore` names the objective 'y'"),
+    ("--objective y --num 31", r"`q` .* is 31, but the 30 designs"),
+    ("--objective y --bounds a=nan:1", r"`bounds\['a'\]` must be a finite number, received nan"),
+    ("--objective y --bounds a=1:0", r"`bounds` .*column 0 has lower=1\.0 and upper=0\.0"),
+    ("--objective y --bounds a=1", "`--bounds` must be COLUMN=LOWER:UPPER, received 'a=1'"),
+    ("--objective y --bounds 0:1", "`--bounds` must be .* received '0:1'"),
+    ("--objective y --bounds a=x:1", "`--bounds` must be .* received 'x'"),
+    ("--objective y --bounds z=0:1", "`bounds` names the column 'z'"),
+    ("--objective y --bounds n=0.2:0.8", r"'n' hold no integer: \[0\.2, 0\.8\]"),
+    ("--objective y --fix a", "`--fix` must be COLUMN=VALUE, received 'a'"),
+    ("--objective y --fix a=b", "`--fix` must be COLUMN=VALUE, received 'b'"),
+    ("--objective y --fix z=1", "`fixed_features` names the column 'z'"),
+    ("--objective y --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
+    ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received 1\.5"),
+    ("--objective y --margin -1", r"`margin` .* received -1\.0"),
+    ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
+    ("--objective y --timeout 0", r"`timeout_sec` .* received 0\.0"),
+    ("--objective y --device abacus", "`device` must be a device .* received 'abacus'"),
+    ("--objective y --out o.xlsx", r"'o\.xlsx' must end in one of .* received '\.xlsx'"),
+    ("--objective y --out no/o.csv", r"The folder '.*no' of the output does not exist"),
+    ("--objective y --out data.csv", r"'data\.csv' exists already"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_INPUT, ids=[o for o, _ in BAD_INPUT])
+def test_bad_options(tmp_path: Path, data: str, fail: Any, options: str, message: str) -> None:
+    content = (tmp_path / data).read_bytes()
+    outcome = fail("propose", data, *options.split())
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert outcome.out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+    assert (tmp_path / data).read_bytes() == content
+
+
+BAD_FILES: list[tuple[str, bytes | None, str]] = [
+    ("t.csv", None, r"There is no file 't\.csv'"),
+    ("t.txt", b"a,y\n1,2\n", r"'t\.txt' must end in one of"),
+    ("t.csv", b"", r"'t\.csv' is empty \(0 bytes\)"),
+    ("t.csv", b"a,y\n", r"'t\.csv' has no rows"),
+    ("t.csv", b"a,y\n1,2\n3,4,5,6\n", r"'t\.csv' cannot be read as csv: .*line 3"),
+    ("t.parquet", b"PAR1 and no more", r"'t\.parquet' cannot be read as parquet"),
+    ("t.csv", b"a,b,y\n1,one,1\n2,two,2\n", "The column 'b' is not numeric .*'one'"),
+    ("t.csv", b"a,y\n1,2\n,4\n3,5\n", "The column 'a' has 1 missing values .*row 1"),
+    ("t.csv", b"a,y\n1,2\n3,\n", "The column 'y' has 1 missing values .*row 1"),
+    ("t.csv", b"a,y\n1,2\n3,inf\n", "`train_Y` holds 1 NaN or infinite values"),
+    ("t.csv", b"a,y\n1,2\n", r"at least two rows, .*\(1, 1\)"),
+    ("t.csv", b"a,y\n1,2\n3,2\n", r"`train_Y` is constant in column 0 \(value 2\)"),
+    ("t.csv", b"y\n1\n2\n", "at least one input besides 'y'"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_bad_files(
+    tmp_path: Path, fail: Any, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    outcome = fail("propose", name, "--objective", "y", "--num", "1")
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "candidates.csv").exists()
+
+
+def test_output_without_permission(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found before any work is done, also by a superuser."""
+    monkeypatch.setattr(os, "access", lambda path, mode, **kwargs: not mode & os.W_OK)
+    monkeypatch.setattr("botorch_roma.files.read_frame", lambda path: pytest.fail("too late"))
+    outcome = fail("propose", data, "--objective", "y")
+    assert outcome.status == 1
+    assert "'candidates.csv' cannot be written: no permission" in outcome.err
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (OSError("No space left on device"), 1, "error: No space left on device\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_interrupted_write(
+    tmp_path: Path,
+    data: str,
+    fail: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    status: int,
+    message: str,
+) -> None:
+    def to_csv(self: pd.DataFrame, path: Path, **kwargs: Any) -> None:
+        path.write_text("half of the")
+        raise error
+
+    (tmp_path / "o.csv").write_text("before")
+    monkeypatch.setattr(pd.DataFrame, "to_csv", to_csv)
+    outcome = fail("propose", data, "--objective", "y", "--num", "2", "--out", "o.csv", "--force")
+    assert outcome.status == status
+    assert outcome.err.endswith(message)
+    assert "Traceback" not in outcome.err
+    assert (tmp_path / "o.csv").read_text() == "before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "o.csv"]
+
+
+# demo
+
+
+def test_demo(tmp_path: Path) -> None:
+    text = invoke("demo", "--task", "branin2", "--num", "6")
+    assert "oracle calls before the final evaluation: 0" in text
+    for label in ("visible data", "start designs", "proposals"):
+        assert label in text
+    figure = (tmp_path / "botorch_roma_demo.png").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+    assert [p.name for p in tmp_path.iterdir()] == ["botorch_roma_demo.png"]
+
+
+def test_demo_json(tmp_path: Path) -> None:
+    summary = strict_json(
+        invoke("demo", "--task", "branin2", "--num", "4", "--seed", "1", "--json", "--out", "f.pdf")
+    )
+    assert summary["oracle_calls_before"] == 0
+    assert (summary["task"], summary["num"], summary["seed"]) == ("branin2", 4, 1)
+    assert summary["figure"] == "f.pdf"
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--task tfbind8", "`task` must be one of .* received 'tfbind8'"),
+        ("--task branin2 --out f.docx", r"`suffix of --out` must be one of .* received '\.docx'"),
+        ("--task branin2 --out figure", r"`suffix of --out` must be one of .* received ''"),
+        ("--task branin2 --out taken.png", r"'taken\.png' exists already"),
+        ("--task branin2 --device abacus", "`device` must be a device .* received 'abacus'"),
+    ],
+)
+def test_demo_bad_input(tmp_path: Path, fail: Any, options: str, message: str) -> None:
+    (tmp_path / "taken.png").write_text("before")
+    outcome = fail("demo", *options.split())
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.png"]
+    assert (tmp_path / "taken.png").read_text() == "before"
+
+
+# run
+
+
+METHODS = ["--method", "random", "--method", "start"]
+RUN = ["run", "branin2", "--seeds", "2", "--num", "5", "--workers", "1", *METHODS]
+
+
+def test_run(tmp_path: Path) -> None:
+    text = invoke(*RUN, "--out", "results")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.md"]
+    assert (tmp_path / "results.md").read_text() in text
+    assert "| random designs |" in text
+    assert "written to results.csv and results.md" in text
+    runs = pd.read_csv(tmp_path / "results.csv")
+    assert len(runs) == 4
+    assert runs["oracle_calls_before"].eq(0).all()
+    assert set(runs["method"]) == {"random", "start"}
+
+
+def test_run_to_the_default_place_as_json(tmp_path: Path) -> None:
+    rows = json.loads(invoke(*RUN, "--json"))
+    assert [row["method"] for row in rows] == ["random", "start"]
+    assert rows[0]["seeds"] == 2
+    assert rows[1]["full_100_std"] == 0.0
+    assert (tmp_path / "branin2.csv").is_file()
+    assert (tmp_path / "branin2.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "branin3"], "`name` must be one of .*'branin2'.* received 'branin3'"),
+        (["run", "branin2", "--method", "magic"], "`methods` must be one of .* received 'magic'"),
+        ([*RUN, "--out", "taken"], r"'taken\.md' exists already"),
+        (["run", "tfbind8", "--data-dir", "nowhere"], "nowhere"),
+    ],
+)
+def test_run_bad_input(tmp_path: Path, fail: Any, arguments: list[str], message: str) -> None:
+    (tmp_path / "taken.md").write_text("before")
+    outcome = fail(*arguments)
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["taken.md"]
+
+
+# As a process
+
+
+def python_m(*arguments: str) -> subprocess.CompletedProcess[str]:
+    root = str(Path(botorch_roma.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "botorch_roma", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_version_of_the_process() -> None:
+    process = python_m("--version")
+    assert process.returncode == 0
+    assert process.stdout == f"botorch-roma {botorch_roma.__version__}\n"
+    assert process.stderr == ""
+
+
+def test_status_of_the_process(tmp_path: Path, data: str) -> None:
+    long = "a_long_name_" * 10
+    process = python_m("propose", data, "--objective", long)
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"error: The table has no column '{long}'")
+    assert process.stderr.count("\n") == 1
+    assert process.stdout == ""
+    process = python_m("propose", data)
+    assert process.returncode == 2
+    assert "Missing option '--objective'" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["propose", "data.csv"],
+        ["propose", "data.csv", "--objective", "y", "--num", "many"],
+        ["propose", "data.csv", "--objective", "y", "--num", "0"],
+        ["propose", "data.csv", "--objective", "y", "--num", "-3"],
+        ["propose", "data.csv", "--objective", "y", "--num", "1.5"],
+        ["propose", "data.csv", "--objective", "y", "--seed", "-1"],
+        ["demo", "--num", "0"],
+        ["propose", "data.csv", "--objective", "y", "--colour"],
+        ["run", "branin2", "--seeds", "0"],
+        ["run", "branin2", "--num", "0"],
+        ["run", "branin2", "--workers", "-1"],
+        ["dance"],
+    ],
+)
+def test_usage_errors(tmp_path: Path, data: str, fail: Any, arguments: list[str]) -> None:
+    outcome = fail(*arguments)
+    assert outcome.status == 2
+    assert "Usage:" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+
+
+def test_help(fail: Any) -> None:
+    outcome = fail("--help")
+    assert outcome.status == 0
+    for command in ("propose", "demo", "run"):
+        assert command in outcome.out
+        assert fail(command, "--help").status == 0

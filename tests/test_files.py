@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from botorch.exceptions import InputDataError
+
+from botorch_roma.files import (
+    check_output,
+    check_suffix,
+    read_frame,
+    write_atomically,
+    write_frame,
+)
+
+FRAME = pd.DataFrame({"a": [0.1, 1 / 3, 1e-300], "n": [1, 2, 3], "y": [1.5, -2.5, 1e300]})
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "T.CSV", "with space.csv"])
+def test_round_trip(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write_frame(FRAME, path)
+    pd.testing.assert_frame_equal(read_frame(path), FRAME, check_exact=True)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_frame(FRAME, Path("t.csv"))
+    assert (tmp_path / "t.csv").is_file()
+
+
+def test_permissions_are_those_of_a_new_file(tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        write_frame(FRAME, tmp_path / "t.csv")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "t.csv").stat().st_mode) == 0o640
+
+
+def test_existing_file_needs_force(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("before")
+    with pytest.raises(FileExistsError, match=r"'.*t\.csv' exists already; pass --force"):
+        write_frame(FRAME, path)
+    assert path.read_text() == "before"
+    write_frame(FRAME, path, force=True)
+    pd.testing.assert_frame_equal(read_frame(path), FRAME)
+
+
+def test_link_is_followed(tmp_path: Path) -> None:
+    """An existing output that is a link stays one."""
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("before")
+    link.symlink_to(target)
+    write_frame(FRAME, link, force=True)
+    assert link.is_symlink()
+    pd.testing.assert_frame_equal(read_frame(target), FRAME)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("existing", [False, True])
+def test_interrupted_write(tmp_path: Path, error: type[BaseException], existing: bool) -> None:
+    path = tmp_path / "t.csv"
+    if existing:
+        path.write_text("before")
+
+    def write(temporary: Path) -> None:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".csv"
+        temporary.write_text("half of")
+        raise error("stop")
+
+    with pytest.raises(error):
+        write_atomically(path, write, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["t.csv"] * existing
+    if existing:
+        assert path.read_text() == "before"
+
+
+def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("before")
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("half")
+        assert path.read_text() == "before"
+        temporary.write_text("after")
+
+    write_atomically(path, write, force=True)
+    assert path.read_text() == "after"
+
+
+def test_output_checks(tmp_path: Path) -> None:
+    assert check_output(tmp_path / "new.csv") == tmp_path / "new.csv"
+    with pytest.raises(FileExistsError, match="is a folder; name a file"):
+        check_output(tmp_path, force=True)
+    with pytest.raises(FileNotFoundError, match=r"The folder '.*/missing' .* does not exist"):
+        check_output(tmp_path / "missing" / "t.csv")
+    assert not (tmp_path / "missing").exists()
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Callable[[Path], bool]) -> None:
+    """Deny writing, also to a superuser."""
+    real = os.access
+
+    def access(path: Any, mode: int, **kwargs: Any) -> bool:
+        denied = bool(mode & os.W_OK) and forbidden(Path(path))
+        return not denied and real(path, mode, **kwargs)
+
+    monkeypatch.setattr(os, "access", access)
+
+
+def test_folder_without_write_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(monkeypatch, lambda path: path == tmp_path)
+    with pytest.raises(PermissionError, match=r"'.*t\.csv' cannot be written: no permission"):
+        write_frame(FRAME, tmp_path / "t.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_without_write_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("before")
+    forbid(monkeypatch, lambda p: p == path)
+    with pytest.raises(PermissionError, match=r"'.*t\.csv' cannot be written"):
+        write_frame(FRAME, path, force=True)
+    assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("name", ["t", "t.xlsx", "t.csv.gz", ".csv"])
+def test_unknown_suffix(tmp_path: Path, name: str) -> None:
+    message = r"must end in one of \['.csv', '.parquet'\], received"
+    for call in (check_suffix, read_frame, lambda path: write_frame(FRAME, path)):
+        with pytest.raises(ValueError, match=message):
+            call(tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", r"'.*t\.csv' is empty \(0 bytes\)"),
+        ("t.parquet", b"", r"is empty \(0 bytes\)"),
+        ("t.csv", b"a,y\n", r"has no rows \(columns: \['a', 'y'\]\)"),
+        ("t.csv", b"\n\n", "cannot be read as csv"),
+        ("t.csv", b"a,y\n1,2\n1,2,3,4\n", "cannot be read as csv: .* line 3"),
+        ("t.csv", b"\xff\xfe\x00a\x00", "cannot be read as csv"),
+        ("t.csv", b'a,y\n"1,2\n', "cannot be read as csv"),
+        ("t.parquet", b"PAR1 nothing else", "cannot be read as parquet"),
+        ("t.parquet", b"a,y\n1,2\n", "cannot be read as parquet"),
+    ],
+)
+def test_damaged_tables(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputDataError, match=message) as info:
+        read_frame(path)
+    assert "\n" not in str(info.value)
+    assert name in str(info.value)
+
+
+def test_truncated_parquet(tmp_path: Path) -> None:
+    write_frame(FRAME, tmp_path / "t.parquet")
+    whole = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputDataError, match=r"half\.parquet' cannot be read as parquet"):
+        read_frame(tmp_path / "half.parquet")
+
+
+def test_parquet_without_rows(tmp_path: Path) -> None:
+    write_frame(FRAME.iloc[:0], tmp_path / "t.parquet")
+    with pytest.raises(InputDataError, match="has no rows"):
+        read_frame(tmp_path / "t.parquet")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*t\.csv'"):
+        read_frame(tmp_path / "t.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*folder\.csv'"):
+        read_frame(tmp_path / "folder.csv")

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from typing import Any
+
+import pytest
+
+from botorch_roma import PRESETS, RoMAModel, RoMAOptions, fit_roma_model, get_preset
+from botorch_roma.optim import optimize_acqf_roma
+
+#: Task, discrete or not: radius of both stages, step size of the candidates, epochs.
+TASKS: list[tuple[str | None, bool, tuple[float, float, int]]] = [
+    ("superconductor", False, (5e-4, 3e-3, 50)),
+    ("dkitty", False, (5e-3, 3e-3, 50)),
+    ("ant", False, (5e-3, 3e-3, 100)),
+    ("hopper", False, (5e-3, 2e-3, 200)),
+    ("gfp", True, (5e-4, 2e-3, 100)),
+    ("molecule", True, (5e-4, 2e-3, 100)),
+    ("ackley6", False, (5e-4, 3e-3, 50)),  # as superconductor
+    ("tfbind8", True, (5e-4, 2e-3, 100)),  # as GFP
+    (None, False, (5e-4, 3e-3, 50)),
+    (None, True, (5e-4, 2e-3, 100)),
+]
+
+#: What the two published variants share.
+MODEL = {"hidden_sizes": (64, 64), "activation": "softplus", "num_members": 1}
+FIT = {
+    "noise_std": 0.2,
+    "num_ascent_steps": 20,
+    "batch_size": 128,
+    "lr": 1e-3,
+    "max_grad_norm": 1.0,
+}
+OPTIMIZE = {"num_adaptation_steps": 100, "alpha": 1.0, "num_updates": 500}
+
+#: Where they differ, rule by rule.
+RULES: dict[str, dict[str, Any]] = {
+    "paper": {
+        "pseudo_label_loss": "squared_error",
+        "mode": "per_candidate",
+        "initial_pseudo_label": "predicted",
+        "step_rule": "gradient",
+        "region": None,
+    },
+    "author_code": {
+        "pseudo_label_loss": "nll",
+        "mode": "shared",
+        "initial_pseudo_label": "measured",
+        "step_rule": "adam",
+        "region": 4.0,
+    },
+}
+
+
+@pytest.mark.parametrize(("task", "discrete", "row"), TASKS)
+@pytest.mark.parametrize("name", RULES)
+def test_published(
+    name: str, task: str | None, discrete: bool, row: tuple[float, float, int]
+) -> None:
+    radius, lr, epochs = row
+    preset = get_preset(name, task, discrete=discrete)
+    loss = RULES[name]["pseudo_label_loss"]
+    assert preset.name == name
+    assert preset.model == MODEL
+    assert preset.fit == {**FIT, "loss": loss, "radius": radius, "epochs": epochs}
+    assert preset.optimize == {**OPTIMIZE, **RULES[name], "radius": radius, "lr": lr}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_of_stage_two_is_stated(name: str) -> None:
+    """A published variant must not move with our defaults; ``first_layer`` changes no result."""
+    assert set(get_preset(name).optimize) == RoMAOptions.names() - {"first_layer"}
+
+
+def test_default_is_the_best_row_of_the_prototype_table() -> None:
+    preset = get_preset()
+    assert preset.name == "default"
+    assert (preset.model, preset.fit, preset.optimize) == ({}, {}, {})
+    options = RoMAOptions()
+    assert dataclasses.asdict(options) == {
+        "radius": 0.02,
+        "num_adaptation_steps": 10,
+        "alpha": 1.0,
+        "mode": "per_candidate",
+        "pseudo_label_loss": "squared_error",
+        "initial_pseudo_label": "predicted",
+        "first_layer": "auto",
+        "step_rule": "adam",
+        "lr": 1e-2,
+        "num_updates": 300,
+        "region": 4.0,
+    }
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_fit_the_functions_they_are_for(name: str) -> None:
+    preset = get_preset(name)
+    functions = {"model": RoMAModel, "fit": fit_roma_model, "optimize": optimize_acqf_roma}
+    for stage, function in functions.items():
+        assert set(getattr(preset, stage)) <= set(inspect.signature(function).parameters)
+    RoMAOptions(**preset.optimize)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_as_dict(name: str) -> None:
+    preset = get_preset(name)
+    settings = preset.as_dict()
+    assert set(settings) == {"name", "model", "fit", "optimize"}
+    assert json.loads(json.dumps(settings))["fit"] == preset.fit
+    settings["fit"]["epochs"] = -1
+    assert get_preset(name).fit.get("epochs") != -1
+    assert preset.fit.get("epochs") != -1
+
+
+def test_names() -> None:
+    assert PRESETS == ("default", "paper", "author_code")
+    with pytest.raises(ValueError, match=r"`preset` must be one of \['default', .*'fast'"):
+        get_preset("fast")
