@@ -29,6 +29,7 @@ from botorch_roma.perturbation import step_coefficients, step_lengths
 from botorch_roma.reference import reference_adapt, reference_forward
 
 B = 128
+LOOP = 8  # candidates that the autograd loop is timed on; it handles one at a time
 OPTIONS = {"radius": 0.02, "alpha": 1.0, "loss": "squared_error"}
 
 
@@ -80,32 +81,33 @@ def inner_step(width: int, d: int, dtype: torch.dtype, repeats: int) -> None:
     single = network.weights.map(Tensor.detach)
     stack = single.map(lambda t: t.repeat_interleave(B, dim=0))
     Z, y = torch.randn(B, 1, d, dtype=dtype), torch.zeros(B, 1, dtype=dtype)
-    steps = {"closed form": 20, "shared weights": 20, "vmap(grad)": 4, "autograd loop": 2}
+    steps = 100 if width <= 64 else 20
     kwargs = {**OPTIONS, "activation": network.activation}
     loop = single.map(lambda t: t[0])
     times = in_turn(
         {
-            "closed form": lambda: adapt_weights(stack, Z, y, num_steps=20, **kwargs),
+            "closed form": lambda: adapt_weights(stack, Z, y, num_steps=steps, **kwargs),
             "shared weights": lambda: adapt_weights(
-                single, Z.reshape(1, B, d), y.mT, num_steps=20, **kwargs
+                single, Z.reshape(1, B, d), y.mT, num_steps=steps, **kwargs
             ),
-            "vmap(grad)": lambda: vmap_adapt(stack, Z, y, 4, network),
+            "vmap(grad)": lambda: vmap_adapt(stack, Z, y, steps, network),
             "autograd loop": lambda: [
-                reference_adapt(loop, z, label, num_steps=2, **kwargs)
-                for z, label in zip(Z, y, strict=True)
+                reference_adapt(loop, z, label, num_steps=steps, **kwargs)
+                for z, label in zip(Z[:LOOP], y[:LOOP], strict=True)
             ],
         },
         repeats,
     )
-    per_step = {name: t / steps[name] for name, t in times.items()}
+    per_step = {name: t / steps for name, t in times.items()}
+    per_step["autograd loop"] *= B / LOOP
     base = per_step["closed form"]
-    print(f"\ninner step, d = {d}, width {width}, B = {B}, {dtype}")
+    print(f"\n{steps} inner steps, d = {d}, width {width}, B = {B}, {dtype}; time of one")
     for name, t in per_step.items():
         print(f"  {name:16s} {1e3 * t:9.3f} ms   {t / base:7.2f} x closed form")
 
 
 def many_inputs(dtype: torch.dtype, repeats: int) -> None:
-    """The reduced first layer: one adaptation of 10 steps at growing d."""
+    """The reduced first layer: one adaptation of 100 steps at growing d."""
     alternatives: dict[str, Callable[[], object]] = {}
     for d in (64, 512, 5126):
         X = torch.randn(16, d, dtype=dtype)

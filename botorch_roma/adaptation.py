@@ -47,7 +47,8 @@ class Adaptation:
         mode: ``"per_candidate"`` (one weight set each, as in the formula) or ``"shared"`` (one
             weight set for all, minimising the mean objective, as in the authors' code).
         pseudo_label_loss: ``"squared_error"`` (the paper) or ``"nll"`` (the authors' code).
-        first_layer: ``"dense"``, ``"reduced"``, or ``"auto"``: reduced where that is smaller.
+        first_layer: ``"dense"``, ``"reduced"``, or ``"auto"``: reduced where the inputs outnumber
+            hidden units plus points by a quarter.
 
     Raises:
         ModelFittingError: If the model has not been fitted.

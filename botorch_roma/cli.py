@@ -90,7 +90,7 @@ def propose(
 
     check_suffix(output)
     check_output(output, force=force)
-    frame = read_frame(data)
+    frame = read_frame(data).rename(columns=str)
     proposal = run(
         frame,
         objective,

@@ -107,7 +107,7 @@ def training_gradient(
         Y: Standardised targets, ``S x N``.
         loss: See :func:`head_gradient`.
         activation: The activation function.
-        out: Tensors that receive the gradient (contiguous, shaped as ``weights``).
+        out: Tensors that receive the gradient, shaped as ``weights``.
 
     Returns:
         The loss, shape ``S``.
@@ -176,7 +176,8 @@ def adaptation_gradient(
     for layer, slope in zip(reversed(hidden), reversed(slopes), strict=True):
         delta = q * slope
         deltas.append(delta)
-        curvatures[len(hidden) - len(deltas)] *= q
+        i = len(hidden) - len(deltas)
+        curvatures[i] = curvatures[i] * q
         q = torch.bmm(delta, layer.weight)
     deltas.reverse()
     norm = torch.linalg.vector_norm(q, dim=-1, keepdim=True)
@@ -185,7 +186,7 @@ def adaptation_gradient(
     for i, layer in enumerate(hidden):
         a = torch.bmm(p[-1], layer.weight.mT)
         p.append(a * slopes[i])
-        curvatures[i] *= a
+        curvatures[i] = curvatures[i] * a
     # down again: derivative with respect to every pre-activation
     mean = affine(weights.mean, h[-1]).squeeze(-1)
     needs_log_std = loss == "nll"
@@ -228,15 +229,14 @@ def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]
 
 def _descend_(weights: StackedWeights, factors: list[LayerFactors | None], length: Tensor) -> None:
     r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``."""
-    moved = [
-        (layer, f, *_weight_gradient_norm(f), 2 * i)
-        for i, (layer, f) in enumerate(zip(weights.layers, factors, strict=True))
+    moved = [  # all layers, or all but the last, the log-std head
+        (layer, f, *_weight_gradient_norm(f))
+        for layer, f in zip(weights.layers, factors, strict=True)
         if f is not None
     ]
-    norms = torch.stack([n for _, f, norm, _, _ in moved for n in (norm, stacked_norm(f.bias))])
-    rows = [row for *_, i in moved for row in (i, i + 1)]
-    coefficients = step_coefficients(length[rows] if len(rows) < len(length) else length, norms)
-    for k, (layer, f, _, gradient, _) in enumerate(moved):
+    norms = torch.stack([n for _, f, norm, _ in moved for n in (norm, stacked_norm(f.bias))])
+    coefficients = step_coefficients(length[: len(norms)], norms)
+    for k, (layer, f, _, gradient) in enumerate(moved):
         c = coefficients[2 * k].view(-1, 1, 1)
         if gradient is None:
             layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)

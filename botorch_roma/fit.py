@@ -17,6 +17,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
@@ -206,7 +207,7 @@ class _Training:
                 f"`num_validation` is {num_validation} of {n} rows, which leaves fewer than two "
                 "to train on; choose a smaller number."
             )
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
         held_out = order[:num_validation].to(model.train_X.device)
         kept = order[num_validation:].sort().values.to(model.train_X.device)
         model.eval()
@@ -249,9 +250,10 @@ class _Training:
         self._best_loss = torch.full_like(self.theta[:, 0], torch.inf)
         for epoch in track(range(epochs), total=epochs, description="stage 1", enabled=progress):
             deadline = None if timeout_sec is None else start + timeout_sec
-            loss = self._epoch(deadline)
+            loss, finished = self._epoch(deadline)
             self._record(history, epoch, loss, start)
-            if deadline is not None and time.monotonic() >= deadline and epoch + 1 < epochs:
+            late = deadline is not None and time.monotonic() >= deadline
+            if not finished or (late and epoch + 1 < epochs):
                 history.timed_out = True
                 logger.info(f"fit_roma_model: time budget used up in epoch {epoch}.")
                 break
@@ -276,8 +278,8 @@ class _Training:
         history.rank_correlation.append(correlation)
         history.seconds.append(time.monotonic() - start)
 
-    def _epoch(self, deadline: float | None) -> Tensor:
-        r"""One pass over the data; returns the mean loss of each network."""
+    def _epoch(self, deadline: float | None) -> tuple[Tensor, bool]:
+        r"""One pass over the data: mean loss of each network, and whether the pass was finished."""
         n = self.Z.shape[0]
         order = torch.stack(
             [torch.randperm(n, generator=g, device=self.Z.device) for g in self.generators]
@@ -288,7 +290,7 @@ class _Training:
             count += rows.shape[1]
             if deadline is not None and time.monotonic() >= deadline:
                 break
-        return total / count
+        return total / count, count == n
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         r"""Noisy inputs ``S x b x d`` and targets ``S x b`` for row indices ``E x b``."""
@@ -384,9 +386,7 @@ class _Training:
 
 def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:
     r"""New initial weights, without touching those of the model."""
-    from copy import deepcopy
-
-    network = deepcopy(model.network)
+    network = copy.deepcopy(model.network)
     network.reset_parameters(model.network_seeds(seed))
     return network.weights
 

@@ -256,7 +256,9 @@ class ProxyNetwork(Module):
                 for tensor in list(self.tensors)[:-2:2]:
                     fan_out, fan_in = tensor.shape[1:]
                     limit = math.sqrt(6.0 / (fan_in + fan_out))
-                    draw = torch.rand(fan_out, fan_in, generator=generator, dtype=torch.double)
+                    draw = torch.rand(
+                        fan_out, fan_in, generator=generator, dtype=torch.double, device="cpu"
+                    )
                     tensor[s] = ((2.0 * draw - 1.0) * limit).to(tensor)
 
     @property

@@ -162,22 +162,24 @@ def propose(
         # constant columns have been reported by `_fixed`
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
         model = RoMAModel(
-            table.X, sign * table.Y, seed=seed, **{**chosen.model, **(model_options or {})}
+            table.X, sign * table.Y, **{"seed": seed, **chosen.model, **(model_options or {})}
         )
     fit = {"seed": seed, "timeout_sec": timeout_sec and timeout_sec / 2, "progress": progress}
     history = fit_roma_model(model, **{**fit, **chosen.fit, **(fit_options or {})})
     left = None if timeout_sec is None else max(timeout_sec - history.seconds[-1], 1e-3)
     trajectory = Trajectory() if record_trajectory else None
+    optimize = {
+        "fixed_features": fixed,
+        "post_processing_func": _rounding(table, box),
+        "timeout_sec": left,
+        "trajectory": trajectory,
+        "progress": progress,
+    }
     candidates, values = optimize_acqf_roma(
         PosteriorMean(model),
         box,
         q,
-        fixed_features=fixed,
-        post_processing_func=_rounding(table, box),
-        timeout_sec=left,
-        trajectory=trajectory,
-        progress=progress,
-        **{**chosen.optimize, **(optimize_options or {})},
+        **{**optimize, **chosen.optimize, **(optimize_options or {})},
     )
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
@@ -291,9 +293,9 @@ def _rounding(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | None:
     """Round integer columns, staying inside the bounds."""
     if not table.integers:
         return None
-    low, high = (table.integers, box[0, table.integers].ceil()), box[1, table.integers].floor()
-    if bool((low[1] > high).any()):
-        i = table.integers[int((low[1] > high).nonzero()[0])]
+    low, high = box[0, table.integers].ceil(), box[1, table.integers].floor()
+    if bool((low > high).any()):
+        i = table.integers[int((low > high).nonzero()[0])]
         raise InputDataError(
             f"`bounds` of the integer column {table.columns[i]!r} hold no integer: "
             f"[{box[0, i].item():g}, {box[1, i].item():g}]."
@@ -302,7 +304,7 @@ def _rounding(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | None:
     def post_processing_func(X: Tensor) -> Tensor:
         X = X.clone()
         rounded = X[..., table.integers].round()
-        X[..., table.integers] = torch.maximum(torch.minimum(rounded, high), low[1])
+        X[..., table.integers] = torch.maximum(torch.minimum(rounded, high), low)
         return X
 
     return post_processing_func

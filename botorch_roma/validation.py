@@ -5,6 +5,7 @@ Checks of arguments and data; every message names the argument, the value and th
 from __future__ import annotations
 
 import math
+import operator
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -16,9 +17,13 @@ from torch import Tensor
 
 def check_int(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as an int, or raise ``ValueError`` if it is none or below ``minimum``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    try:
+        number = minimum - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if number < minimum:
         raise ValueError(f"`{name}` must be an integer of at least {minimum}, received {value!r}.")
-    return value
+    return number
 
 
 def check_float(

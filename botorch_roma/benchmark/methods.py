@@ -140,7 +140,7 @@ def _start_noise(std: float) -> Callable[..., MethodResult]:
     def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         X, _ = view.start_designs(q)
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(X.shape, generator=generator, dtype=torch.double).to(X)
+        noise = torch.randn(X.shape, generator=generator, dtype=torch.double, device="cpu").to(X)
         X = X + std * view.X.std(dim=0, correction=0) * noise
         X = torch.maximum(torch.minimum(X, view.bounds[1]), view.bounds[0])
         return MethodResult(

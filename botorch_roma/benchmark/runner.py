@@ -54,17 +54,27 @@ class Job:
 
 
 @functools.lru_cache(maxsize=1)
-def _view(spec: TaskSpec) -> TaskView:
-    return TaskView.of(spec.load())
+def _load(spec: TaskSpec) -> OfflineTask:
+    return spec.load()
 
 
 def run_job(job: Job) -> list[tuple[str, MethodResult]]:
-    """Generate the candidates of a job on one thread; no oracle is within reach."""
+    """Generate the candidates of a job on one thread; no oracle is within reach.
+
+    Raises:
+        RuntimeError: If the oracle of the task was called all the same.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
     try:
-        proxies, view = ProxyCache(), _view(job.spec)
-        return [(name, METHODS[name].run(view, job.q, job.seed, proxies)) for name in job.methods]
+        task, proxies = _load(job.spec), ProxyCache()
+        view, calls = TaskView.of(task), task.num_oracle_calls
+        results = [
+            (name, METHODS[name].run(view, job.q, job.seed, proxies)) for name in job.methods
+        ]
+        if task.num_oracle_calls > calls:
+            raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
+        return results
     finally:
         torch.set_num_threads(threads)
 

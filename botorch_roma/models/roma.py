@@ -63,7 +63,8 @@ class RoMAModel(ProxyModel):
         hidden_sizes: Width of every hidden layer.
         num_members: Number of ensemble members.
         activation: ``"softplus"``, ``"silu"`` or ``"tanh"``.
-        seed: Seed of the initial weights; member ``i`` gets ``seed + i``.
+        seed: Seed of the initial weights, which a fit draws anew from its own seed; member ``i``
+            gets ``seed + i``.
 
     Raises:
         InputDataError: NaN, infinite or constant outcomes, fewer than two rows, dtype mismatch.

@@ -162,7 +162,9 @@ class FeasibleSet:
             before = [*memory, box]
             for k, (a, b, equality) in enumerate(rows):
                 normal = a * unit
-                length = normal.square().sum().clamp_min(torch.finfo(X.dtype).tiny)
+                length = normal.square().sum()
+                if length == 0:  # only of inputs that cannot move
+                    continue
                 Y = X + memory[k]
                 gap = (b - Y @ a) / length
                 X = Y + (gap if equality else gap.clamp_min(0.0)).unsqueeze(-1) * normal * safe
@@ -191,7 +193,7 @@ class FeasibleSet:
                     fixed_features={j: X[i, j].item() for j in kept} or None,
                 )[0]
         worst = self.violation(X).max().item()
-        if worst > 10 * self.tolerance:
+        if not worst <= 10 * self.tolerance:
             raise InfeasibilityError(
                 "No candidate close by satisfies `inequality_constraints` and "
                 f"`equality_constraints`: the largest violation left is {worst:g}. Relax them or "
@@ -248,6 +250,8 @@ def _check_fixed_features(
                 f"`fixed_features[{index}]` must lie within its bounds "
                 f"[{bounds[0, i].item():g}, {bounds[1, i].item():g}], received {number:g}."
             )
+        if i in fixed:
+            raise ValueError(f"`fixed_features` names input {i} twice, as {i} and {i - d}.")
         fixed[i] = number
     return fixed
 

@@ -33,6 +33,7 @@ from botorch_roma.optim.initializers import (
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.progress import track
+from botorch_roma.validation import check_float, check_same_kind, check_tensor
 
 #: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
@@ -89,6 +90,11 @@ def gen_candidates_roma(
             "`initial_conditions` must have shape b x q x d, received "
             f"{tuple(initial_conditions.shape)}."
         )
+    check_tensor("initial_conditions", initial_conditions, dim=3)
+    train_X = roma_models(acquisition_function)[0].train_X
+    check_same_kind("initial_conditions", initial_conditions, train_X)
+    if timeout_sec is not None:
+        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     b, q, d = initial_conditions.shape
     bounds = _as_bounds(lower_bounds, upper_bounds, initial_conditions)
     feasible_set = FeasibleSet(
@@ -247,15 +253,20 @@ class _Ascent:
             self.labels = {m: _measured_labels(m, X) for m in self.models}
         train_Y = self.models[0].train_Y
         n = train_Y.shape[0]
-        rows = torch.linspace(0, n - 1, min(n, NUM_SCALE_ROWS)).long().to(train_Y.device)
-        self.single = len(self.models) == 1 and self.models[0].num_outputs == 1
+        rows = (
+            torch.linspace(0, n - 1, min(n, NUM_SCALE_ROWS), dtype=torch.double)
+            .long()
+            .to(train_Y.device)
+        )
+        alone = getattr(self.acq_function, "model", None) is self.models[0]
+        self.single = alone and len(self.models) == 1 and self.models[0].num_outputs == 1
         measured = measured_acquisition_values(self.acq_function, rows)
         if self.single:
             self.unit = train_Y.std(correction=0)
             y = train_Y[rows, 0] - train_Y[rows, 0].mean()
             self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
         else:
-            self.unit = measured[torch.isfinite(measured)].std().clamp_min(1e-12)
+            self.unit = measured[torch.isfinite(measured)].std(correction=0).clamp_min(1e-12)
             self.start_values = self.acq_function(X.view(-1, self.p, X.shape[-1]))
 
     def _adapt(self, X: Tensor) -> None:
@@ -343,7 +354,7 @@ def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
                 'With `initial_pseudo_label="measured"` every start design must be a row of '
                 f'`train_X`; start design {i} is not. Use "predicted".'
             )
-        rows.append(match[0])
+        rows.append(match[model.train_Y[match, 0].argmax()])  # as the start designs are ranked
     index = torch.stack(rows)
     Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
     return Y.mT.repeat(model.num_members, 1)

@@ -20,6 +20,7 @@ from gpytorch.settings import min_variance
 from torch import Tensor
 
 from botorch_roma._compat import replace_modules
+from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.base import independent_posterior, select_outputs
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint
@@ -35,8 +36,20 @@ def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
     r"""The RoMA models that an acquisition function uses, directly or in a ``ModelList``.
 
     Raises:
-        UnsupportedError: If there is none.
+        UnsupportedError: If there is none, if it is an adapted one, or if the acquisition
+            function evaluates a baseline together with the candidates (noisy EI).
     """
+    if getattr(acq_function, "X_baseline", None) is not None:
+        raise UnsupportedError(
+            f"{type(acq_function).__name__} evaluates its `X_baseline` together with every "
+            "candidate, which has no meaning with one proxy per candidate; use one without, for "
+            "instance qLogExpectedImprovement."
+        )
+    if any(isinstance(m, AdaptedRoMAModel) for m in acq_function.modules()):
+        raise UnsupportedError(
+            "`acq_function` uses an AdaptedRoMAModel; pass one over the fitted RoMAModel, which is "
+            "adapted anew before every step."
+        )
     models = [m for m in acq_function.modules() if isinstance(m, RoMAModel)]
     if not models:
         model = getattr(acq_function, "model", None)
@@ -108,7 +121,7 @@ def measured_acquisition_values(acq_function: AcquisitionFunction, rows: Tensor)
 
 
 def distinct_keys(X: Tensor, scale: Tensor) -> list[bytes]:
-    r"""One hashable key per row of ``n x d``; equal for designs equal up to a tolerance."""
+    r"""One hashable key per row of ``n x d``: its cell in a grid as fine as the tolerance."""
     unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * DISTINCT_TOLERANCE
     cells = torch.round(X.detach().double() / unit.double()).long().cpu().numpy()
     return [row.tobytes() for row in cells]
@@ -120,7 +133,9 @@ def input_scale(model: RoMAModel) -> Tensor:
     Steps of candidates are measured in it, so without an input transform they are steps in
     z-scored inputs, and inputs of which nothing is known stay where they are.
     """
-    return model.train_X.std(dim=0, correction=0)
+    X = model.train_X
+    varies = (X[0] != X).any(dim=0)  # rounding leaves constant columns a std above 0
+    return torch.where(varies, X.std(dim=0, correction=0), torch.zeros_like(X[0]))
 
 
 def gen_top_designs(

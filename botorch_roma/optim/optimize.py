@@ -75,7 +75,8 @@ def optimize_acqf_roma(
     Every candidate starts from its own design and climbs the acquisition function of a proxy that
     is adapted to it before every step. Candidates are independent of each other (``q = 1``
     acquisition values) and distinct at the end: one that ends in a design that is already
-    taken goes back along its own path to the last design that is not.
+    taken goes back along its own recorded path (up to 64 positions), then along those of others,
+    to a design that is not.
 
     The arguments up to ``retry_on_optimization_warning`` are those of
     :func:`botorch.optim.optimize_acqf`; what does not apply is refused.
@@ -208,7 +209,8 @@ def optimize_acqf_roma(
         trajectory=trajectory,
         progress=progress,
     )
-    X = _distinct_candidates(result, post_processing_func, scale)
+    X = _distinct_candidates(result, post_processing_func, scale, feasible_set)
+    _warn_infeasible(X, feasible_set, scale)
     values = final_values(acq_function, X.unsqueeze(1))
     if not return_best_only:
         shape = start.shape[:2]
@@ -265,7 +267,7 @@ def _check_start(
             f"`{name}` must have shape num_restarts x {q} x {bounds.shape[1]} (q x d), "
             f"received {tuple(start.shape)}."
         )
-    start = start.to(bounds)
+    start = start.detach().to(bounds)
     slack = DISTINCT_TOLERANCE * scale
     outside = ((start < bounds[0] - slack) | (start > bounds[1] + slack)).nonzero()
     if len(outside):
@@ -278,7 +280,10 @@ def _check_start(
 
 
 def _distinct_candidates(
-    result: UpdateResult, post_processing_func: Callable[[Tensor], Tensor] | None, scale: Tensor
+    result: UpdateResult,
+    post_processing_func: Callable[[Tensor], Tensor] | None,
+    scale: Tensor,
+    feasible_set: FeasibleSet,
 ) -> Tensor:
     r"""Final candidates, post-processed; each duplicate replaced by a design of its own path."""
     process = post_processing_func or (lambda X: X)
@@ -291,7 +296,7 @@ def _distinct_candidates(
         seen.add(key)
     if not duplicates:
         return X
-    paths = [process(s) for s in reversed(result.snapshots)]
+    paths = [process(feasible_set.project(s, final=True)) for s in reversed(result.snapshots)]
     keys = [distinct_keys(p, scale) for p in paths]
     from_start = 0
     for i in duplicates:
@@ -309,9 +314,23 @@ def _distinct_candidates(
         from_start += t == len(paths) - 1
     if from_start:
         warnings.warn(
-            f"{from_start} of {X.shape[0]} candidates ended in the design of another one along "
-            "their whole path and are returned as their start designs.",
+            f"{from_start} of {X.shape[0]} candidates found no design of their own on the recorded "
+            "paths and are returned as start designs.",
             OptimizationWarning,
             stacklevel=3,
         )
     return X
+
+
+def _warn_infeasible(X: Tensor, feasible_set: FeasibleSet, scale: Tensor) -> None:
+    """Warn where ``post_processing_func`` has moved candidates out of the allowed designs."""
+    slack = DISTINCT_TOLERANCE * scale
+    out = ((feasible_set.bounds[0] - slack > X) | (feasible_set.bounds[1] + slack < X)).any(dim=-1)
+    out |= feasible_set.violation(X) > 10 * feasible_set.tolerance
+    if bool(out.any()):
+        warnings.warn(
+            f"`post_processing_func` moved {int(out.sum())} of {X.shape[0]} candidates out of "
+            "`bounds` or linear constraints.",
+            OptimizationWarning,
+            stacklevel=3,
+        )

@@ -31,11 +31,13 @@ class RoMAOptions:
             the ``"measured"`` outcome of the start design (the authors' code).
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         step_rule: ``"adam"``, or ``"gradient"`` for ``x + lr * gradient``.
-        lr: Step size of the candidates in z-scored inputs.
+        lr: Step size of the candidates in z-scored inputs (in standard deviations of the raw
+            inputs, also where the model has an input transform).
         num_updates: Number of updates of each candidate.
         region: Trust region of the cap: ``(f(x) - f(x_0))^2 / (2 * region)`` is subtracted from
             the objective, so a candidate stops once its predicted gain reaches ``region``
-            standard deviations of the outcome. None switches the cap off.
+            standard deviations of the outcome (after the outcome transform, if there is one;
+            with several outputs or models, of the acquisition value). None switches it off.
 
     Raises:
         ValueError: For a value out of range, named with the value received.

@@ -25,7 +25,8 @@ class Trajectory:
     Attributes:
         x: Candidates before the update, ``B x d`` each, in the user's input space; one entry more
             than updates, the last one being the final candidates.
-        acquisition_value: Acquisition value under the adapted weights, ``B``.
+        acquisition_value: Acquisition value under the adapted weights, ``B`` (one for each t-batch
+            of a joint acquisition function).
         predicted: Prediction ``f(x; theta_t)`` of the adapted weights, ``B``.
         fitted_prediction: Prediction ``f(x; theta)`` of the fitted weights, ``B``.
         pseudo_label: Pseudo label, ``B``.

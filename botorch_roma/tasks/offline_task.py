@@ -203,7 +203,7 @@ class OfflineTask:
         if self._random_designs is not None:
             designs = self._random_designs(n, generator)
         else:
-            unit = torch.rand(n, self.dim, generator=generator, dtype=torch.float64)
+            unit = torch.rand(n, self.dim, generator=generator, dtype=torch.float64, device="cpu")
             low, high = self.bounds.double().cpu()
             designs = low + (high - low) * unit
             if self.post_processing_func is not None:

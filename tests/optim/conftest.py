@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from botorch.models import SingleTaskGP
@@ -9,6 +12,7 @@ from botorch.models.transforms import Normalize
 from torch import Tensor
 
 from botorch_roma import RoMAModel, fit_roma_model
+from botorch_roma.optim import generation
 
 LOW, HIGH = (0.0, -5.0, 100.0), (1.0, 5.0, 300.0)
 
@@ -71,3 +75,10 @@ def gp() -> SingleTaskGP:
     """A Gaussian process for the same designs, of the opposite outcome."""
     X = _designs()
     return SingleTaskGP(X, -_outcomes(X), input_transform=Normalize(3))
+
+
+@pytest.fixture
+def fake_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In stage 2 every look at the clock takes a second, however busy the machine is."""
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)
+    monkeypatch.setattr(generation, "time", clock)
