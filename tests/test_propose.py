@@ -238,6 +238,15 @@ def test_constraints_are_passed_on(X: Tensor, Y: Tensor) -> None:
     assert evaluate_feasibility(candidates.unsqueeze(1), None, [constraint]).all()
 
 
+def test_post_processing_of_ones_own(X: Tensor, Y: Tensor) -> None:
+    def halves(designs: Tensor) -> Tensor:
+        return (2.0 * designs).round() / 2.0
+
+    options = {**FAST["optimize_options"], "post_processing_func": halves}
+    candidates = make(X, Y, margin=1.0, optimize_options=options).candidates
+    assert torch.equal(candidates, halves(candidates))
+
+
 # Distance
 
 

@@ -223,6 +223,7 @@ ONES = torch.ones(2, dtype=torch.double)
         ({"fixed_features": {-4: 0.5}}, ValueError, "index -4"),
         ({"fixed_features": {"x": 0.5}}, ValueError, "index 'x'"),
         ({"fixed_features": {True: 0.5}}, ValueError, "index True"),
+        ({"fixed_features": {1: 0.5, -2: 0.6}}, ValueError, "names input 1 twice, as 1 and -2"),
         ({"fixed_features": {1: 1.5}}, ValueError, r"`fixed_features\[1\]`.*\[0, 1\], .* 1\.5"),
         ({"fixed_features": {1: float("nan")}}, ValueError, r"`fixed_features\[1\]`.*received nan"),
         ({"fixed_features": {-1: torch.ones(4)}}, UnsupportedError, r"one number .*shape \(4,\)"),

@@ -13,6 +13,7 @@ from botorch.acquisition import (
     qUpperConfidenceBound,
 )
 from botorch.acquisition.objective import ScalarizedPosteriorTransform
+from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import (
     CandidateGenerationError,
     InfeasibilityError,
@@ -28,6 +29,7 @@ from botorch_roma import (
     RoMAModel,
     RoMAOptions,
     Trajectory,
+    fit_roma_model,
     gen_candidates_roma,
     gen_top_designs,
     optimize_acqf_roma,
@@ -275,6 +277,18 @@ def test_measured_labels_need_known_designs(model: RoMAModel) -> None:
         run(model, X, options)
 
 
+def test_measured_labels_of_repeated_designs() -> None:
+    """The highest value, by which the start designs are ranked."""
+    X = torch.tensor([[0.0], [1.0], [1.0], [2.0]], dtype=torch.double)
+    Y = torch.tensor([[0.0], [1.0], [3.0], [2.0]], dtype=torch.double)
+    model = RoMAModel(X, Y, hidden_sizes=(2,))
+    fit_roma_model(model, epochs=1, num_validation=0, seed=0)
+    options = RoMAOptions(initial_pseudo_label="measured", num_updates=1)
+    trajectory, line = Trajectory(), torch.tensor([[-9.0], [9.0]], dtype=torch.double)
+    run_updates(X[1:2], PosteriorMean(model), FeasibleSet(line), options, trajectory=trajectory)
+    assert trajectory.pseudo_label[0].item() == pytest.approx(1.5 / Y.std(correction=0).item())
+
+
 # gen_candidates_roma
 
 
@@ -441,6 +455,12 @@ def test_gen_candidates_bad_input(model: RoMAModel, gp: SingleTaskGP, bounds: Te
     acq_function, start = PosteriorMean(model), start_of(model, 2, 1)
     with pytest.raises(ValueError, match=r"`initial_conditions` .* b x q x d, received \(2, 3\)"):
         gen_candidates_roma(start[:, 0], acq_function)
+    with pytest.raises(InputDataError, match=r"`initial_conditions` .*float32 .*float64"):
+        gen_candidates_roma(start.float(), acq_function)
+    with pytest.raises(InputDataError, match="`initial_conditions` holds 6 NaN"):
+        gen_candidates_roma(start * torch.nan, acq_function)
+    with pytest.raises(ValueError, match=r"`timeout_sec` .* received -1\.0"):
+        gen_candidates_roma(start, acq_function, timeout_sec=-1.0)
     with pytest.raises(ValueError, match=r"column 1 has lower=nan"):
         gen_candidates_roma(start, acq_function, torch.tensor([0.0, torch.nan, 0.0]), 1.0)
     with pytest.raises(ValueError, match=r"lower=2\.0 and upper=1\.0"):

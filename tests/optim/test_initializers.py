@@ -171,3 +171,7 @@ def test_input_scale_is_zero_where_nothing_varies() -> None:
     with pytest.warns(match="constant in columns"):
         model = table([[0.0, 2.0], [1.0, 2.0]], [0.0, 1.0])
     assert input_scale(model).tolist() == [0.5, 0.0]
+    with pytest.warns(match="constant in columns"):
+        model = table([[float(i), 0.1] for i in range(7)], [float(i) for i in range(7)])
+    assert model.train_X[:, 1].std(correction=0) > 0.0  # by rounding
+    assert input_scale(model)[1] == 0.0

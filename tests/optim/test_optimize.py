@@ -520,6 +520,12 @@ def test_scalarised_outputs(two_outputs: RoMAModel, bounds: Tensor) -> None:
         assert num_distinct(X) == 4
 
 
+def test_model_list_of_one(model: RoMAModel, bounds: Tensor) -> None:
+    X = optimize(qSimpleRegret(ModelList(model)), bounds)
+    expected = optimize(qSimpleRegret(model), bounds)
+    torch.testing.assert_close(X, expected, rtol=1e-3, atol=0.0)
+
+
 def test_two_roma_models_in_a_list(model: RoMAModel, ensemble: RoMAModel, bounds: Tensor) -> None:
     objective = LinearMCObjective(torch.tensor([1.0, 1.0], dtype=torch.double))
     acq_function = qSimpleRegret(ModelList(model, ensemble), objective=objective)
