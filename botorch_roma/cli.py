@@ -126,13 +126,15 @@ def propose(
     if as_json:
         typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
         return
+    held_out = len(proposal.history.validation_indices)
+    rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
     best_rows = table.head(5)
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
     out.print(_frame_table(best_rows, title))
     out.print(
         f"best measured {best:.6g}; predicted best {summary['best_predicted']:.6g}, median "
         f"{summary['median_predicted']:.6g} (what the proxy says outside of its data: no promise)\n"
-        f"rank correlation of the proxy on held-out rows {correlation:.3f}\n"
+        f"rank correlation of the proxy on {rows} {correlation:.3f}\n"
         f"written to {output}",
         highlight=False,
     )

@@ -153,6 +153,11 @@ def propose(
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     check_device("device", device)
+    if "fixed_features" in (optimize_options or {}):
+        raise ValueError(
+            "`optimize_options` must not hold `fixed_features`, received "
+            f"{(optimize_options or {})['fixed_features']!r}; pass it to `propose` itself."
+        )
     table = read_table(train_X, train_Y, ignore=ignore, device=device, dtype=dtype)
     check_training_data(table.X, table.Y)
     fixed = _fixed(table, fixed_features)

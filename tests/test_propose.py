@@ -438,3 +438,11 @@ def test_duplicate_rows(X: Tensor, Y: Tensor) -> None:
 def test_fields_are_documented() -> None:
     for field in dataclasses.fields(Proposal):
         assert f"{field.name}:" in (Proposal.__doc__ or "")
+
+
+def test_fixed_features_have_one_place() -> None:
+    X = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)).double()
+    with pytest.raises(
+        ValueError, match=r"`optimize_options` must not hold `fixed_features`.*0: 1"
+    ):
+        propose(X, X[:, :1], q=2, optimize_options={"fixed_features": {0: 1.0}})

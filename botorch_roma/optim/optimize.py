@@ -94,8 +94,8 @@ def optimize_acqf_roma(
         nonlinear_inequality_constraints: ``(callable, True)``, within a candidate.
         fixed_features: Index to value.
         post_processing_func: Applied to the final ``n x d`` candidates, for instance rounding.
-        batch_initial_conditions: Start designs, ``q x d`` or ``num_restarts x q x d``; by default
-            the best designs of the training data.
+        batch_initial_conditions: Start designs, ``q x d`` or ``num_restarts x q x d``, in place of
+            ``raw_samples`` and ``ic_generator``; by default the best designs of the training data.
         return_best_only: If False, return all ``num_restarts x q x d`` candidates.
         gen_candidates: Not supported (use ``optimize_acqf(gen_candidates=gen_candidates_roma)``).
         sequential: Not supported: candidates move side by side.
@@ -175,6 +175,7 @@ def optimize_acqf_roma(
             "`ic_generator`, which is not given."
         )
     if batch_initial_conditions is not None:
+        _refuse(raw_samples=raw_samples, ic_generator=ic_generator)  # there is nothing to generate
         start = _check_start(batch_initial_conditions, bounds, q, scale)
     elif ic_generator is None:
         start = gen_top_designs(
@@ -226,8 +227,8 @@ def _refuse(**arguments: Any) -> None:
     for name, value in arguments.items():
         if value is not None and value is not False:
             raise UnsupportedError(
-                f"`{name}` is not supported by optimize_acqf_roma (its candidates move side by "
-                f"side), received {value!r}."
+                f"`{name}` is not supported by optimize_acqf_roma here (candidates move side by "
+                f"side from start designs that are generated or given), received {value!r}."
             )
 
 

@@ -818,3 +818,14 @@ def test_scale_of_the_steps(model: RoMAModel, bounds: Tensor) -> None:
     X = optimize(PosteriorMean(model), wide, num_updates=1, lr=0.02)
     step = (X - top(model, 4)).abs() / input_scale(model)
     torch.testing.assert_close(step, torch.full_like(step, 0.02), rtol=1e-4, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"raw_samples": 8}, {"ic_generator": gen_batch_initial_conditions}]
+)
+def test_given_start_designs_leave_nothing_to_generate(
+    model: RoMAModel, bounds: Tensor, arguments: dict[str, Any]
+) -> None:
+    start = top(model, 2)
+    with pytest.raises(UnsupportedError, match=f"`{next(iter(arguments))}` is not supported"):
+        optimize(PosteriorMean(model), bounds, q=2, batch_initial_conditions=start, **arguments)
