@@ -170,7 +170,8 @@ def demo(
     if as_json:
         typer.echo(json.dumps(summary))
         return
-    table = Table(title=f"{summary['task']}: true values (full scale: best of the table = 1)")
+    title = f"{summary['task']}: true values (best of the full table = 1)"
+    table = Table(title=title, min_width=len(title) + 4)
     for column in ("", "best", "median"):
         table.add_column(column, justify="left" if not column else "right")
     for label in ("visible data", "start designs", "proposals"):
