@@ -31,7 +31,7 @@ from torch import Tensor
 
 from botorch_roma.closed_form import Loss, head_gradient, training_gradient
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import StackedWeights, soft_bound_log_std
+from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.validation import check_choice, check_float, check_int
@@ -339,13 +339,7 @@ class _Training:
 
     def _predict(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and raw log-std of all networks at ``N x d``, each ``S x N``."""
-        h = Z.expand(self.theta.shape[0], *Z.shape)
-        weights = self.theta_views
-        for layer in weights.hidden:
-            h = self.activation.value(torch.baddbmm(layer.bias.unsqueeze(1), h, layer.weight.mT))
-        heads = (weights.mean, weights.log_std)
-        mean, raw = (torch.baddbmm(w.bias.unsqueeze(1), h, w.weight.mT).squeeze(-1) for w in heads)
-        return mean, raw
+        return stacked_heads(self.theta_views, Z, self.activation)
 
     def _validate(self) -> tuple[Tensor, float]:
         r"""Loss of each network on the held-out rows, and the rank correlation of the ensemble."""

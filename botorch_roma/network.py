@@ -136,6 +136,16 @@ def affine(layer: Layer, h: Tensor) -> Tensor:
     return torch.baddbmm(layer.bias.unsqueeze(-2), h, layer.weight.mT)
 
 
+def stacked_heads(
+    weights: StackedWeights, Z: Tensor, activation: Activation
+) -> tuple[Tensor, Tensor]:
+    r"""As :func:`stacked_forward`, but with the log-std before its soft bound."""
+    h = Z if Z.dim() == 3 else Z.expand(weights.mean.bias.shape[0], *Z.shape)
+    for layer in weights.hidden:
+        h = activation.value(affine(layer, h))
+    return affine(weights.mean, h).squeeze(-1), affine(weights.log_std, h).squeeze(-1)
+
+
 def stacked_forward(
     weights: StackedWeights, Z: Tensor, activation: Activation
 ) -> tuple[Tensor, Tensor]:
@@ -149,11 +159,7 @@ def stacked_forward(
     Returns:
         Mean and (softly bounded) log-std, each ``S x N``, in units of the standardised outcome.
     """
-    h = Z if Z.dim() == 3 else Z.expand(weights.mean.bias.shape[0], *Z.shape)
-    for layer in weights.hidden:
-        h = activation.value(affine(layer, h))
-    mean = affine(weights.mean, h).squeeze(-1)
-    raw = affine(weights.log_std, h).squeeze(-1)
+    mean, raw = stacked_heads(weights, Z, activation)
     return mean, soft_bound_log_std(raw)
 
 
