@@ -71,6 +71,7 @@ class FeasibleSet:
         self.tolerance = get_constraint_tolerance(bounds.dtype)
         self.free = self.scale > 0
         self.free[list(self.fixed)] = False
+        self._fixed_values = bounds.new_tensor(list(self.fixed.values()))
         if self.has_linear:
             self._check_not_contradictory(d)
 
@@ -109,8 +110,7 @@ class FeasibleSet:
         r"""``... x d`` designs with the fixed features overwritten (a copy where there are any)."""
         if self.fixed:
             X = X.clone()
-            for i, value in self.fixed.items():
-                X[..., i] = value
+            X[..., list(self.fixed)] = self._fixed_values
         return X
 
     def project(self, X: Tensor, *, final: bool = False) -> Tensor:
@@ -135,7 +135,7 @@ class FeasibleSet:
         return X
 
     def _clamp(self, X: Tensor) -> Tensor:
-        return self.fix(torch.maximum(torch.minimum(X, self.bounds[1]), self.bounds[0]))
+        return torch.maximum(torch.minimum(X, self.bounds[1]), self.bounds[0])
 
     def violation(self, X: Tensor) -> Tensor:
         r"""Largest violation of a linear constraint by each of ``B x d`` designs, ``B``."""

@@ -19,6 +19,8 @@ import torch
 from botorch.exceptions.errors import InputDataError
 from torch import Tensor
 
+from botorch_roma.validation import check_int, constant_columns
+
 Oracle = Callable[[Tensor], Tensor]
 PostProcessing = Callable[[Tensor], Tensor]
 RandomDesigns = Callable[[int, torch.Generator], Tensor]
@@ -104,8 +106,7 @@ class OfflineTask:
     @property
     def fixed_features(self) -> dict[int, float]:
         """Columns that never vary in ``X``, hence nothing is known about: index to value."""
-        constant = self.X.eq(self.X[0]).all(dim=0).nonzero().flatten().tolist()
-        return {i: self.X[0, i].item() for i in constant}
+        return {i: self.X[0, i].item() for i in constant_columns(self.X)}
 
     def evaluate(self, X: Tensor) -> Tensor:
         r"""Score finished designs with the oracle; counts one call and ``n`` queries.
@@ -170,7 +171,7 @@ class OfflineTask:
         Raises:
             ValueError: If ``q`` is not a positive integer or exceeds the distinct rows.
         """
-        _check_count("q", q)
+        check_int("q", q, minimum=1)
         order = self.Y.flatten().argsort(descending=True, stable=True)
         _, group = torch.unique(self.X[order], dim=0, return_inverse=True)
         num_distinct = int(group.max()) + 1
@@ -198,7 +199,7 @@ class OfflineTask:
             ValueError: If ``n`` is not a positive integer, or if the function given to the
                 constructor returns designs that are not valid.
         """
-        _check_count("n", n)
+        check_int("n", n, minimum=1)
         generator = torch.Generator().manual_seed(seed)
         if self._random_designs is not None:
             designs = self._random_designs(n, generator)
@@ -282,11 +283,6 @@ def _outside(X: Tensor, bounds: Tensor) -> Tensor:
     """Where ``X`` leaves the bounds by more than a rounding error, ``n x d``."""
     slack = BOUNDS_TOLERANCE * bounds.abs().amax(dim=0).clamp_min(1.0)
     return X.lt(bounds[0] - slack) | X.gt(bounds[1] + slack)
-
-
-def _check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1, received {value!r}.")
 
 
 def _check_data(X: Tensor, Y: Tensor) -> None:
