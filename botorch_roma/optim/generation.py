@@ -260,13 +260,14 @@ class _Ascent:
         )
         alone = getattr(self.acq_function, "model", None) is self.models[0]
         self.single = alone and len(self.models) == 1 and self.models[0].num_outputs == 1
-        measured = measured_acquisition_values(self.acq_function, rows)
         if self.single:
             self.unit = train_Y.std(correction=0)
             y = train_Y[rows, 0] - train_Y[rows, 0].mean()
+            measured = measured_acquisition_values(self.acq_function, rows)
             self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
-        else:
-            self.unit = measured[torch.isfinite(measured)].std(correction=0).clamp_min(1e-12)
+        else:  # of predictions: the logarithm of a measured improvement of zero knows no limit
+            values = self.acq_function(self.models[0].train_X[rows].unsqueeze(-2))
+            self.unit = values[torch.isfinite(values)].std(correction=0).clamp_min(1e-12)
             self.start_values = self.acq_function(X.view(-1, self.p, X.shape[-1]))
 
     def _adapt(self, X: Tensor) -> None:

@@ -10,17 +10,17 @@ from typing import Any
 
 from botorch.acquisition import AcquisitionFunction
 from botorch.exceptions import OptimizationWarning
-from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
+from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
 from botorch_roma.adaptation import FirstLayer, Mode
 from botorch_roma.closed_form import Loss
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.generation import UpdateResult, final_values, run_updates
+from botorch_roma.optim.distinct import distinct_candidates
+from botorch_roma.optim.generation import final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
-    distinct_keys,
     gen_top_designs,
     input_scale,
     roma_models,
@@ -51,6 +51,7 @@ def optimize_acqf_roma(
     acq_function_sequence: None = None,
     *,
     ic_generator: Callable[..., Tensor] | None = None,
+    X_avoid: Tensor | None = None,
     timeout_sec: float | None = None,
     return_acq_values: bool = True,
     return_full_tree: bool = False,
@@ -76,7 +77,7 @@ def optimize_acqf_roma(
     is adapted to it before every step. Candidates are independent of each other (``q = 1``
     acquisition values) and distinct at the end: one that ends in a design that is already
     taken goes back along its own recorded path (up to 64 positions), then along those of others,
-    to a design that is not.
+    to a design that is not; failing that, to the best of some designs drawn around it.
 
     The arguments up to ``retry_on_optimization_warning`` are those of
     :func:`botorch.optim.optimize_acqf`; what does not apply is refused.
@@ -101,6 +102,7 @@ def optimize_acqf_roma(
         sequential: Not supported: candidates move side by side.
         acq_function_sequence: Not supported.
         ic_generator: Makes the start designs; called as by ``optimize_acqf``.
+        X_avoid: Designs that may not be returned, ``n x d``, such as pending ones.
         timeout_sec: Time budget in seconds; the candidates reached by then are returned.
         return_acq_values: If False, the second return value is None.
         return_full_tree: Not supported.
@@ -161,6 +163,8 @@ def optimize_acqf_roma(
     _check_arguments(model, bounds, q, num_restarts, raw_samples, options, timeout_sec)
     bounds = bounds.to(model.train_X)
     scale = input_scale(model)
+    if X_avoid is not None:
+        X_avoid = _check_avoid(X_avoid, bounds)
     feasible_set = FeasibleSet(
         bounds,
         fixed_features=fixed_features,
@@ -210,7 +214,9 @@ def optimize_acqf_roma(
         trajectory=trajectory,
         progress=progress,
     )
-    X = _distinct_candidates(result, post_processing_func, scale, feasible_set)
+    X = distinct_candidates(
+        result, acq_function, feasible_set, scale, post_processing_func, X_avoid
+    )
     _warn_infeasible(X, feasible_set, scale)
     values = final_values(acq_function, X.unsqueeze(1))
     if not return_best_only:
@@ -280,47 +286,13 @@ def _check_start(
     return start
 
 
-def _distinct_candidates(
-    result: UpdateResult,
-    post_processing_func: Callable[[Tensor], Tensor] | None,
-    scale: Tensor,
-    feasible_set: FeasibleSet,
-) -> Tensor:
-    r"""Final candidates, post-processed; each duplicate replaced by a design of its own path."""
-    process = post_processing_func or (lambda X: X)
-    X = process(result.X).clone()
-    seen: set[bytes] = set()
-    duplicates = []
-    for i, key in enumerate(distinct_keys(X, scale)):
-        if key in seen:
-            duplicates.append(i)
-        seen.add(key)
-    if not duplicates:
-        return X
-    paths = [process(feasible_set.project(s, final=True)) for s in reversed(result.snapshots)]
-    keys = [distinct_keys(p, scale) for p in paths]
-    from_start = 0
-    for i in duplicates:
-        own = [(t, i) for t in range(len(paths))]
-        others = [(t, j) for t in range(len(paths)) for j in range(X.shape[0])]
-        place = next((p for p in (*own, *others) if keys[p[0]][p[1]] not in seen), None)
-        if place is None:
-            raise CandidateGenerationError(
-                f"Only {len(seen)} distinct designs were reached for {X.shape[0]} candidates; "
-                "reduce `q`, or pass other `batch_initial_conditions`."
-            )
-        t, j = place
-        seen.add(keys[t][j])
-        X[i] = paths[t][j]
-        from_start += t == len(paths) - 1
-    if from_start:
-        warnings.warn(
-            f"{from_start} of {X.shape[0]} candidates found no design of their own on the recorded "
-            "paths and are returned as start designs.",
-            OptimizationWarning,
-            stacklevel=3,
+def _check_avoid(X_avoid: Tensor, bounds: Tensor) -> Tensor:
+    check_tensor("X_avoid", X_avoid, dim=2)
+    if X_avoid.shape[1] != bounds.shape[1]:
+        raise ValueError(
+            f"`X_avoid` must have shape n x {bounds.shape[1]}, received {tuple(X_avoid.shape)}."
         )
-    return X
+    return X_avoid.to(bounds)
 
 
 def _warn_infeasible(X: Tensor, feasible_set: FeasibleSet, scale: Tensor) -> None:

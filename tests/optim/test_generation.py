@@ -201,7 +201,7 @@ def test_cap_of_a_minimisation(model: RoMAModel) -> None:
 
 
 def test_cap_of_several_outputs(two_outputs: RoMAModel) -> None:
-    """The gain is that of the acquisition value, in deviations of its measured values."""
+    """The gain is that of the acquisition value, in deviations of its values at the data."""
     weights = torch.tensor([1.0, 3.0], dtype=torch.double)
     acq_function = PosteriorMean(
         two_outputs, posterior_transform=ScalarizedPosteriorTransform(weights)
@@ -210,7 +210,8 @@ def test_cap_of_several_outputs(two_outputs: RoMAModel) -> None:
     result = run_updates(two_outputs.train_X[:2], acq_function, FeasibleSet(WIDE), options)
     with torch.no_grad():
         ends = acq_function(torch.stack([two_outputs.train_X[:2], result.X]).unsqueeze(2))
-    gain = (ends[1] - ends[0]) / (two_outputs.train_Y @ weights).std(correction=0)
+        unit = acq_function(two_outputs.train_X.unsqueeze(1)).std(correction=0)
+    gain = (ends[1] - ends[0]) / unit
     torch.testing.assert_close(gain, torch.full_like(gain, 0.25), rtol=1e-3, atol=0.0)
 
 

@@ -1,0 +1,27 @@
+r"""
+RoMA in Ax: ``pip install "botorch-roma[ax]"``.
+
+Importing this makes the package's classes known to Ax's storage.
+"""
+
+from botorch_roma.ax.acquisition import RoMAAcquisition
+from botorch_roma.ax.criterion import MinResults
+from botorch_roma.ax.experiment import attach_offline_data, infer_parameters, offline_experiment
+from botorch_roma.ax.generation_strategy import gp_generation_strategy, roma_generation_strategy
+from botorch_roma.ax.storage import register
+from botorch_roma.ax.subset import OfflineSubset
+from botorch_roma.ax.surrogate import roma_surrogate_spec
+
+register()
+
+__all__ = [
+    "MinResults",
+    "OfflineSubset",
+    "RoMAAcquisition",
+    "attach_offline_data",
+    "gp_generation_strategy",
+    "infer_parameters",
+    "offline_experiment",
+    "roma_generation_strategy",
+    "roma_surrogate_spec",
+]

@@ -1,0 +1,34 @@
+r"""
+Names under which Ax stores the classes of this package, in JSON and in SQL.
+
+Registered on import of ``botorch_roma.ax``, which both the saving and the loading process need.
+"""
+
+from __future__ import annotations
+
+from ax.storage.botorch_modular_registry import (
+    register_acquisition,
+    register_acquisition_function,
+    register_model,
+)
+from ax.storage.json_store.encoders import transition_criterion_to_dict
+from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
+from ax.storage.transform_registry import register_transform
+from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
+
+from botorch_roma.acquisition import ConstrainedPosteriorMean
+from botorch_roma.ax.acquisition import RoMAAcquisition
+from botorch_roma.ax.criterion import MinResults
+from botorch_roma.ax.subset import OfflineSubset
+from botorch_roma.models.roma import RoMAModel
+
+
+def register() -> None:
+    """Make all classes known to Ax's storage; harmless when repeated."""
+    register_model(RoMAModel)
+    register_acquisition(RoMAAcquisition)
+    register_acquisition_function(ConstrainedPosteriorMean)
+    register_acquisition_function(qLogExpectedHypervolumeImprovement)
+    register_transform(OfflineSubset)
+    CORE_ENCODER_REGISTRY[MinResults] = transition_criterion_to_dict
+    CORE_DECODER_REGISTRY[MinResults.__name__] = MinResults

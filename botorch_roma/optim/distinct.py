@@ -1,0 +1,152 @@
+r"""
+Distinct candidates: each one that ends in a taken design gets another one nearby.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions import OptimizationWarning
+from botorch.exceptions.errors import CandidateGenerationError
+from torch import Tensor
+
+from botorch_roma.optim.constraints import FeasibleSet
+from botorch_roma.optim.generation import UpdateResult
+from botorch_roma.optim.initializers import distinct_keys
+
+PostProcessing = Callable[[Tensor], Tensor]
+
+#: Snapshots post-processed at once: most duplicates are resolved by the last few, and
+#: post-processing can be slow (Ax's rounding takes milliseconds a row).
+SNAPSHOTS_PER_STEP: int = 8
+
+#: Designs drawn around a candidate, and how far, in standard deviations of the data.
+NUM_NEARBY: int = 64
+NEARBY_WIDTHS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+def distinct_candidates(
+    result: UpdateResult,
+    acq_function: AcquisitionFunction,
+    feasible_set: FeasibleSet,
+    scale: Tensor,
+    post_processing_func: PostProcessing | None = None,
+    X_avoid: Tensor | None = None,
+) -> Tensor:
+    r"""Final candidates, post-processed; each duplicate replaced.
+
+    A duplicate goes back along its own recorded path, then along those of the others, then to the
+    best of some designs drawn around it.
+
+    Args:
+        result: Final candidates and snapshots.
+        acq_function: Chooses among the designs drawn.
+        feasible_set: The allowed designs.
+        scale: Length unit of each input, ``d``.
+        post_processing_func: Applied to ``n x d`` designs before they are compared.
+        X_avoid: Designs that may not be returned, ``n x d``.
+
+    Returns:
+        Candidates, ``B x d``.
+
+    Raises:
+        CandidateGenerationError: If there are not that many designs within reach.
+    """
+    process = post_processing_func or (lambda X: X)
+    X = process(result.X).clone()
+    seen = set() if X_avoid is None else set(distinct_keys(X_avoid, scale))
+    avoided = len(seen)
+    duplicates = []
+    for i, key in enumerate(distinct_keys(X, scale)):
+        if key in seen:
+            duplicates.append(i)
+        seen.add(key)
+    if not duplicates:
+        return X
+
+    def allowed(designs: Tensor) -> Tensor:
+        return process(feasible_set.project(designs, final=True))
+
+    others = _positions_of_all(result.snapshots, allowed)  # what is taken stays taken: one pass
+    from_start = from_nearby = 0
+    for i in duplicates:
+        found = _first_new(_own_positions(result.snapshots, i, allowed), seen, scale)
+        found = found or _first_new(others, seen, scale)
+        if found is None:
+            design = _nearby(X[i], acq_function, feasible_set, allowed, seen, scale)
+            if design is None:
+                raise CandidateGenerationError(
+                    f"Only {X.shape[0] - len(duplicates) + duplicates.index(i)} of {X.shape[0]} "
+                    f"candidates are distinct{' and new' if avoided else ''}, and no other design "
+                    "is within reach; reduce `q`, or pass other `batch_initial_conditions`."
+                )
+            from_nearby += 1
+        else:
+            design, is_start = found
+            from_start += is_start
+        seen.update(distinct_keys(design.unsqueeze(0), scale))
+        X[i] = design
+    for count, what in (
+        (from_start, "are returned as start designs"),
+        (from_nearby, "were replaced by the best of some designs drawn around them"),
+    ):
+        if count:
+            warnings.warn(
+                f"{count} of {X.shape[0]} candidates found no design of their own on the recorded "
+                f"paths and {what}.",
+                OptimizationWarning,
+                stacklevel=3,
+            )
+    return X
+
+
+Position = tuple[Tensor, bool]
+
+
+def _own_positions(snapshots: list[Tensor], i: int, allowed: PostProcessing) -> Iterator[Position]:
+    r"""Recorded designs of one candidate, the last first, and whether each is its start."""
+    for stop in range(len(snapshots), 0, -SNAPSHOTS_PER_STEP):
+        first = max(0, stop - SNAPSHOTS_PER_STEP)
+        designs = allowed(torch.stack([s[i] for s in snapshots[first:stop]]))
+        for t in reversed(range(first, stop)):
+            yield designs[t - first], t == 0
+
+
+def _positions_of_all(snapshots: list[Tensor], allowed: PostProcessing) -> Iterator[Position]:
+    r"""Recorded designs of all candidates, the last first."""
+    for t in reversed(range(len(snapshots))):
+        for design in allowed(snapshots[t]):
+            yield design, t == 0
+
+
+def _first_new(positions: Iterator[Position], seen: set[bytes], scale: Tensor) -> Position | None:
+    for design, is_start in positions:
+        if distinct_keys(design.unsqueeze(0), scale)[0] not in seen:
+            return design, is_start
+    return None
+
+
+def _nearby(
+    x: Tensor,
+    acq_function: AcquisitionFunction,
+    feasible_set: FeasibleSet,
+    allowed: PostProcessing,
+    seen: set[bytes],
+    scale: Tensor,
+) -> Tensor | None:
+    r"""The best new design of those drawn around ``x``, as close as there is one."""
+    generator = torch.Generator().manual_seed(0)
+    for width in NEARBY_WIDTHS:
+        noise = torch.randn(NUM_NEARBY, len(x), generator=generator, dtype=torch.double)
+        designs = allowed(x + width * scale * noise.to(x))
+        new = torch.tensor([k not in seen for k in distinct_keys(designs, scale)])
+        designs = designs[new.to(designs.device)]
+        if feasible_set.nonlinear and len(designs):
+            designs = designs[feasible_set.nonlinear_feasible(designs)]
+        if len(designs):
+            with torch.no_grad():
+                return designs[acq_function(designs.unsqueeze(1)).argmax()]
+    return None
