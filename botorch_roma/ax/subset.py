@@ -76,4 +76,3 @@ class OfflineSubset(Transform):
         places = self.max_rows - len(newest) - len(best)
         sample = random.choice(others, size=places, replace=False)
         return np.sort(np.concatenate([newest, best, sample]))
-
