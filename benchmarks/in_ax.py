@@ -225,14 +225,10 @@ def analyses(rows: int = 5000, d: int = 10, output: Output = None) -> None:
     for what, analysis in (
         ("ParallelCoordinatesPlot()", ParallelCoordinatesPlot()),
         ("SensitivityAnalysisPlot()", SensitivityAnalysisPlot()),
-        ("ArmEffectsPlot()", ArmEffectsPlot()),
+        ("ArmEffectsPlot(metric_name)", ArmEffectsPlot("y")),
         ("CrossValidationPlot(folds=5)", CrossValidationPlot(folds=5)),
     ):
         timed(what, lambda a=analysis: client.compute_analyses([a], display=False))
-    timed(
-        "get_best_parameterization(use_model_predictions=False)",
-        lambda: client.get_best_parameterization(use_model_predictions=False),
-    )
     frame = pd.DataFrame(runs)
     _report("analyses", frame, frame, output)
 

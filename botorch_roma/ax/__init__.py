@@ -10,7 +10,7 @@ from botorch_roma.ax.experiment import attach_offline_data, infer_parameters, of
 from botorch_roma.ax.generation_strategy import gp_generation_strategy, roma_generation_strategy
 from botorch_roma.ax.storage import register
 from botorch_roma.ax.subset import OfflineSubset
-from botorch_roma.ax.surrogate import roma_surrogate_spec
+from botorch_roma.ax.surrogate import RoMASurrogate, roma_surrogate_spec
 
 register()
 
@@ -18,6 +18,7 @@ __all__ = [
     "MinResults",
     "OfflineSubset",
     "RoMAAcquisition",
+    "RoMASurrogate",
     "attach_offline_data",
     "gp_generation_strategy",
     "infer_parameters",

@@ -22,7 +22,7 @@ from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.ax.acquisition import RoMAAcquisition
 from botorch_roma.ax.criterion import MinResults
 from botorch_roma.ax.subset import OfflineSubset
-from botorch_roma.ax.surrogate import roma_surrogate_spec
+from botorch_roma.ax.surrogate import RoMASurrogate, roma_surrogate_spec
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
@@ -119,13 +119,15 @@ def roma_generation_strategy(
     spec = GeneratorSpec(
         generator_enum=Generators.BOTORCH_MODULAR,
         generator_kwargs={
-            "surrogate_spec": roma_surrogate_spec(options["model_options"], options["fit_options"]),
+            "surrogate": RoMASurrogate(
+                roma_surrogate_spec(options["model_options"], options["fit_options"])
+            ),
             "acquisition_class": RoMAAcquisition,
             "botorch_acqf_class": botorch_acqf_class,
             "botorch_acqf_options": dict(botorch_acqf_options or {}),
             "transforms": list(ROMA_TRANSFORMS),
             "fit_tracking_metrics": False,
-            # else the network would be judged on rows that it was trained on
+            # else cross-validation would judge the network on rows that it was trained on
             "refit_on_cv": True,
             "warm_start_refit": False,
             **({} if torch_device is None else {"torch_device": torch_device}),

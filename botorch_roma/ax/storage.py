@@ -11,7 +11,7 @@ from ax.storage.botorch_modular_registry import (
     register_acquisition_function,
     register_model,
 )
-from ax.storage.json_store.encoders import transition_criterion_to_dict
+from ax.storage.json_store.encoders import surrogate_to_dict, transition_criterion_to_dict
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 from ax.storage.transform_registry import register_transform
 from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
@@ -20,6 +20,7 @@ from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.ax.acquisition import RoMAAcquisition
 from botorch_roma.ax.criterion import MinResults
 from botorch_roma.ax.subset import OfflineSubset
+from botorch_roma.ax.surrogate import RoMASurrogate
 from botorch_roma.models.roma import RoMAModel
 
 
@@ -30,5 +31,7 @@ def register() -> None:
     register_acquisition_function(ConstrainedPosteriorMean)
     register_acquisition_function(qLogExpectedHypervolumeImprovement)
     register_transform(OfflineSubset)
+    CORE_ENCODER_REGISTRY[RoMASurrogate] = surrogate_to_dict
+    CORE_DECODER_REGISTRY[RoMASurrogate.__name__] = RoMASurrogate
     CORE_ENCODER_REGISTRY[MinResults] = transition_criterion_to_dict
     CORE_DECODER_REGISTRY[MinResults.__name__] = MinResults
