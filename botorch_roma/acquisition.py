@@ -4,6 +4,8 @@ The acquisition function that RoMA climbs where outcomes are constrained.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from botorch.acquisition.analytic import AnalyticAcquisitionFunction
 from botorch.acquisition.objective import PosteriorTransform
@@ -72,11 +74,11 @@ class ConstrainedPosteriorMean(AnalyticAcquisitionFunction):
     min_variance: Tensor
 
     @t_batch_mode_transform(expected_q=1)
-    @average_over_ensemble_models
+    @average_over_ensemble_models  # type: ignore[arg-type]  # typed for the base class
     def forward(self, X: Tensor) -> Tensor:
         r"""Acquisition values ``b`` of designs ``b x 1 x d``."""
         self.to(X)
-        posterior = self.model.posterior(X)
+        posterior: Any = self.model.posterior(X)
         transform = self.posterior_transform
         objective = posterior if transform is None else transform(posterior, X=X)
         value = objective.mean.squeeze(-1).squeeze(-1) / self.scale

@@ -60,7 +60,7 @@ def construct_inputs_constrained_posterior_mean(
         constraints_tuple: ``(A, b)``, the outcome constraints ``A f(x) <= b``.
         X_pending: Not used: :class:`RoMAAcquisition` itself avoids pending designs.
     """
-    models = model.models if isinstance(model, ModelList) else [model]
+    models: Any = model.models if isinstance(model, ModelList) else [model]
     outcome_scale = torch.cat([m.y_std for m in models])
     scale = 1.0
     weights = getattr(posterior_transform, "weights", None)

@@ -246,9 +246,10 @@ def _numbers(df: pd.DataFrame, columns: Sequence[str], *, allow_missing: bool) -
 
 def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
     """Values of a parameter in its own Python type, valid or out of its range (Ax allows that)."""
-    name, kind = parameter.name, PARAMETER_PYTHON_TYPE_MAP[parameter.parameter_type]
+    name = parameter.name
+    kind: Any = PARAMETER_PYTHON_TYPE_MAP[parameter.parameter_type]
     if values.isna().any():
-        row = values.isna().argmax()
+        row = int(values.isna().argmax())
         raise InputDataError(
             f"Parameter {name!r} has no value in row {values.index[row]!r}; drop or fill the row."
         )

@@ -5,7 +5,7 @@ Generation strategies: RoMA alone, before a GP, or side by side with one.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 from ax.adapter.registry import Generators, MBM_X_trans, Y_trans
@@ -48,7 +48,7 @@ RESERVED: dict[str, set[str]] = {
         "nonlinear_inequality_constraints",
     },
 }
-TARGETS = {
+TARGETS: dict[str, Callable[..., Any]] = {
     "model_options": RoMAModel.__init__,
     "fit_options": fit_roma_model,
     "optimizer_options": optimize_acqf_roma,

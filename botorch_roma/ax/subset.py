@@ -34,12 +34,13 @@ class OfflineSubset(Transform):
         config: Any = None,
     ) -> None:
         super().__init__(search_space, experiment_data, adapter, config)
-        self.max_rows = int(self.config.get("max_rows", 500))
-        self.seed = int(self.config.get("seed", 0))
+        options: dict[str, Any] = dict(self.config)
+        self.max_rows = int(options.get("max_rows", 500))
+        self.seed = int(options.get("seed", 0))
 
     def transform_experiment_data(self, experiment_data: ExperimentData) -> ExperimentData:
         """The data of the chosen rows."""
-        observations = experiment_data.observation_data
+        observations: Any = experiment_data.observation_data
         arms = observations.index.droplevel(list(observations.index.names[2:]))
         distinct = arms.unique()
         if len(distinct) <= self.max_rows:

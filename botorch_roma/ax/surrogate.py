@@ -97,9 +97,9 @@ class RoMASurrogate(Surrogate):
 
     def clone_reset(self) -> RoMASurrogate:
         """A surrogate without data, made by Ax for each fold of a cross-validation."""
-        clone: RoMASurrogate = super().clone_reset()
+        clone: Any = super().clone_reset()
         clone._whole = self
-        return clone
+        return clone  # of this class, says Ax's code
 
     def fit(
         self,

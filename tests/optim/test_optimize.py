@@ -442,7 +442,9 @@ def test_refuses_what_has_no_meaning_with_one_proxy_per_candidate(
 
 
 def test_too_few_designs_within_reach(model: RoMAModel, bounds: Tensor) -> None:
-    with pytest.raises(CandidateGenerationError, match="Only 1 of 3 candidates are distinct, and no"):
+    with pytest.raises(
+        CandidateGenerationError, match="Only 1 of 3 candidates are distinct, and no"
+    ):
         optimize(PosteriorMean(model), bounds, q=3, post_processing_func=torch.zeros_like)
 
 
