@@ -55,7 +55,7 @@ class LayerFactors(NamedTuple):
 
 
 def head_gradient(
-    mean: Tensor, raw_log_std: Tensor, Y: Tensor, loss: Loss
+    mean: Tensor, raw_log_std: Tensor, Y: Tensor, loss: Loss, noise_variance: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     r"""Loss of a prediction and its derivatives with respect to the two heads.
 
@@ -65,6 +65,9 @@ def head_gradient(
         Y: Targets (or pseudo labels), same shape.
         loss: ``"nll"`` (Gaussian negative log-likelihood without its constant) or
             ``"squared_error"``.
+        noise_variance: Known variance ``v`` of the measurement noise in ``Y``, same shape. It is
+            added to the variance that the head predicts; the squared error is weighed by
+            ``1 / (1 + v)``, the precision of a standardised outcome.
 
     Returns:
         The loss, its derivative in ``mean``, and its derivative in ``raw_log_std`` (None where
@@ -72,8 +75,18 @@ def head_gradient(
     """
     residual = mean - Y
     if loss == "squared_error":
-        return residual.square(), 2.0 * residual, None
+        if noise_variance is None:
+            return residual.square(), 2.0 * residual, None
+        weighed = residual / (1.0 + noise_variance)
+        return residual * weighed, 2.0 * weighed, None
     log_std = soft_bound_log_std(raw_log_std)
+    if noise_variance is not None:
+        head = torch.exp(2.0 * log_std)
+        total = head + noise_variance
+        scaled = residual / total
+        squared = residual * scaled
+        slope = (1.0 - squared) * (head / total) * soft_bound_log_std_derivative(raw_log_std)
+        return 0.5 * (squared + torch.log(total)), scaled, slope
     scaled = residual * torch.exp(-2.0 * log_std)
     squared = residual * scaled
     slope = (1.0 - squared) * soft_bound_log_std_derivative(raw_log_std)
@@ -98,6 +111,7 @@ def training_gradient(
     loss: Loss,
     activation: Activation,
     out: StackedWeights,
+    noise_variance: Tensor | None = None,
 ) -> Tensor:
     r"""Mean training loss of each network and its gradient in all weights.
 
@@ -108,6 +122,7 @@ def training_gradient(
         loss: See :func:`head_gradient`.
         activation: The activation function.
         out: Tensors that receive the gradient, shaped as ``weights``.
+        noise_variance: Known variance of the noise in ``Y``, ``S x N``.
 
     Returns:
         The loss, shape ``S``.
@@ -118,7 +133,7 @@ def training_gradient(
         h.append(value)
         slopes.append(slope)
     mean, raw = (affine(head, h[-1]).squeeze(-1) for head in (weights.mean, weights.log_std))
-    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss)
+    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss, noise_variance)
     e_mean = (d_mean / Y.shape[-1]).unsqueeze(-1)
     back = e_mean * weights.mean.weight
     torch.bmm(e_mean.mT, h[-1], out=out.mean.weight)

@@ -214,9 +214,13 @@ class _Training:
         with torch.no_grad():
             Z = model.standardize_inputs(model.train_X)
             T = model.standardize_outcomes(model.train_Y, X=model.train_X)
+            V = model.standardized_noise_variances()
         self.validation_indices = held_out.sort().values.tolist()
         self.Z, self.T = Z[kept], T[kept]
-        self.Z_val, self.T_val = (Z[held_out], T[held_out]) if num_validation else (self.Z, self.T)
+        rows = held_out if num_validation else kept
+        self.Z_val, self.T_val = Z[rows], T[rows]
+        self.V: Tensor | None = None if V is None else V[kept]
+        self.V_val: Tensor | None = None if V is None else V[rows]
 
     def _load_weights(self, model: RoMAModel, seed: int, warm_start: bool) -> None:
         network = model.network
@@ -292,8 +296,8 @@ class _Training:
                 break
         return total / count, count == n
 
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Noisy inputs ``S x b x d`` and targets ``S x b`` for row indices ``E x b``."""
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""Noisy inputs ``S x b x d``, targets and noise variances ``S x b`` for rows ``E x b``."""
         Z = self.Z[rows]
         if self.noise_std > 0:
             noise = [
@@ -303,24 +307,29 @@ class _Training:
             Z = Z.add_(torch.stack(noise), alpha=self.noise_std)
         if self.outputs > 1:
             Z = Z.repeat_interleave(self.outputs, dim=0)
-        return Z, self.T[rows].movedim(-1, 1).reshape(-1, rows.shape[1])
+        T, V = (
+            None if t is None else t[rows].movedim(-1, 1).reshape(-1, rows.shape[1])
+            for t in (self.T, self.V)
+        )
+        assert T is not None
+        return Z, T, V
 
     def _step(self, rows: Tensor) -> Tensor:
         r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
-        Z, T = self._batch(rows)
+        batch = self._batch(rows)
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
         for _ in range(self.num_ascent_steps):
-            self._gradient(Z, T)
+            self._gradient(*batch)
             coefficients = step_coefficients(lengths, self._gradient_norms())
             self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
-        loss = self._gradient(Z, T)
+        loss = self._gradient(*batch)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
         self.theta.grad = self.gradient.mul_(self._per_weight(clip))
         self.optimizer.step()
         return loss
 
-    def _gradient(self, Z: Tensor, T: Tensor) -> Tensor:
+    def _gradient(self, Z: Tensor, T: Tensor, V: Tensor | None) -> Tensor:
         return training_gradient(
             self.perturbed_views,
             Z,
@@ -328,6 +337,7 @@ class _Training:
             loss=self.loss,
             activation=self.activation,
             out=self.gradient_views,
+            noise_variance=V,
         )
 
     def _gradient_norms(self) -> Tensor:
@@ -345,7 +355,8 @@ class _Training:
         r"""Loss of each network on the held-out rows, and the rank correlation of the ensemble."""
         mean, raw = self._predict(self.Z_val)
         targets = self.T_val.mT.repeat(self.members, 1)
-        value, _, _ = head_gradient(mean, raw, targets, self.loss)
+        noise = None if self.V_val is None else self.V_val.mT.repeat(self.members, 1)
+        value, _, _ = head_gradient(mean, raw, targets, self.loss, noise)
         ensemble = mean.view(self.members, self.outputs, -1).mean(dim=0)
         scores = [rank_correlation(p, t) for p, t in zip(ensemble, self.T_val.mT, strict=True)]
         return value.mean(dim=-1), sum(scores) / len(scores)
@@ -353,17 +364,20 @@ class _Training:
     def _variance_scale(self) -> Tensor:
         r"""Factor ``c`` of the head variance that calibrates each output on the held-out rows.
 
-        With the ensemble's spread on top, ``mean(residual^2 / (c * head + spread)) = 1``, which
-        falls in ``c``: solved by bisection. A spread that is too wide by itself leaves ``c`` tiny.
+        With the ensemble's spread and the known noise on top, ``mean(residual^2 / (c * head +
+        spread + noise)) = 1``, which falls in ``c``: solved by bisection. Where these are too wide
+        by themselves ``c`` is left tiny.
         """
         shape = (self.members, self.outputs, -1)
         mean, raw = (t.view(shape) for t in self._predict(self.Z_val))
         head = torch.exp(2.0 * soft_bound_log_std(raw)).mean(dim=0)
         spread = mean.var(dim=0, correction=0) if self.members > 1 else torch.zeros_like(head)
+        if self.V_val is not None:
+            spread = spread + self.V_val.mT
         squares = (self.T_val.mT - mean.mean(dim=0)).square()
         low = torch.full_like(head[:, :1], 1e-6)
         high = (squares / head).mean(dim=-1, keepdim=True).clamp_min(1e-6)  # right without spread
-        for _ in range(60 if self.members > 1 else 0):
+        for _ in range(60 if spread.any() else 0):
             middle = (low + high) / 2
             too_small = (squares / (middle * head + spread)).mean(dim=-1, keepdim=True) > 1
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)

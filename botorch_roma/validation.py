@@ -130,6 +130,33 @@ def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
         )
 
 
+def check_noise_variances(train_Yvar: Tensor, train_Y: Tensor) -> None:
+    r"""Check measured noise variances, of the shape of ``train_Y``.
+
+    Raises:
+        InputDataError: Negative, NaN or infinite values, another dtype or device.
+        BotorchTensorDimensionError: Another shape.
+    """
+    check_tensor("train_Yvar", train_Yvar, dim=2)
+    if train_Yvar.shape != train_Y.shape:
+        raise BotorchTensorDimensionError(
+            f"`train_Yvar` must have the shape of `train_Y`, {tuple(train_Y.shape)}, received "
+            f"{tuple(train_Yvar.shape)}."
+        )
+    if train_Yvar.dtype != train_Y.dtype or train_Yvar.device != train_Y.device:
+        raise InputDataError(
+            "`train_Yvar` and `train_Y` must share dtype and device, received "
+            f"{train_Yvar.dtype} on {train_Yvar.device} and {train_Y.dtype} on {train_Y.device}."
+        )
+    negative = (train_Yvar < 0).nonzero()
+    if len(negative):
+        i, k = negative[0].tolist()
+        raise InputDataError(
+            f"`train_Yvar` must hold variances, 0 or more, received {train_Yvar[i, k].item():g} at "
+            f"index {[i, k]}."
+        )
+
+
 def constant_columns(X: Tensor) -> list[int]:
     r"""Indices of the columns of the ``n x d`` tensor ``X`` that never vary."""
     return [int(i) for i in (X[0] == X).all(dim=0).nonzero().flatten()]

@@ -89,18 +89,21 @@ def by_autograd(
 
 
 @every_loss
-def test_head_gradient(loss: Loss) -> None:
+@pytest.mark.parametrize("noisy", [False, True])
+def test_head_gradient(loss: Loss, noisy: bool) -> None:
     mean, raw, Y = draw(40), 3.0 * draw(40, seed=1), draw(40, seed=2)
     mean.requires_grad_()
     raw.requires_grad_()
-    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss)
+    noise_variance = draw(40, seed=3).square() if noisy else None
+    v = torch.zeros(40).double() if noise_variance is None else noise_variance
+    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss, noise_variance)
     if loss == "nll":
-        std = soft_bound_log_std(raw).exp()
+        std = (soft_bound_log_std(raw).exp().square() + v).sqrt()
         log_prob = torch.distributions.Normal(mean, std).log_prob(Y)
         constant = 0.5 * torch.log(torch.tensor(2.0 * torch.pi))
         torch.testing.assert_close(value, -log_prob - constant)
     else:
-        torch.testing.assert_close(value, (mean - Y) ** 2)
+        torch.testing.assert_close(value, (mean - Y) ** 2 / (1.0 + v))
         assert d_raw is None
     expected = torch.autograd.grad(value.sum(), [mean, raw], allow_unused=True)
     torch.testing.assert_close(d_mean, expected[0])
@@ -108,25 +111,40 @@ def test_head_gradient(loss: Loss) -> None:
         torch.testing.assert_close(d_raw, expected[1])
 
 
+@every_loss
+def test_no_noise_is_as_unknown_noise(loss: Loss) -> None:
+    mean, raw, Y = draw(40), 3.0 * draw(40, seed=1), draw(40, seed=2)
+    expected = head_gradient(mean, raw, Y, loss)
+    got = head_gradient(mean, raw, Y, loss, torch.zeros_like(Y))
+    for one, other in zip(got, expected, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other)
+
+
 class TestTrainingGradient:
     @every_network
     @every_depth
     @every_loss
-    @pytest.mark.parametrize("num_points", [1, 6])
+    @pytest.mark.parametrize(("num_points", "noisy"), [(1, False), (6, False), (6, True)])
     def test_is_that_of_autograd(
-        self, num_points: int, loss: Loss, depth: int, activation: str
+        self, num_points: int, noisy: bool, loss: Loss, depth: int, activation: str
     ) -> None:
         phi = ACTIVATIONS[activation]
         weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
+        V = draw(2, num_points, seed=4).square() if noisy else None
         out = weights.map(lambda t: torch.full_like(t, torch.nan))  # all of it is overwritten
-        value = training_gradient(weights, Z, Y, loss=loss, activation=phi, out=out)
+        value = training_gradient(
+            weights, Z, Y, loss=loss, activation=phi, out=out, noise_variance=V
+        )
         tensors = [t.clone().requires_grad_() for t in weights.tensors()]
         current = StackedWeights.from_tensors(tensors)
         expected = []
         for s in range(2):
             outputs = [reference_forward(network_of(current, s), z, phi) for z in Z[s]]
             mean, raw = (torch.stack(t) for t in zip(*outputs, strict=True))
-            expected.append(head_gradient(mean, raw, Y[s], loss)[0].mean())
+            noise = None if V is None else V[s]
+            expected.append(head_gradient(mean, raw, Y[s], loss, noise)[0].mean())
         torch.testing.assert_close(value, torch.stack(expected).detach())
         gradients = torch.autograd.grad(sum(expected), tensors, allow_unused=True)
         for got, gradient in zip(out.tensors(), gradients, strict=True):

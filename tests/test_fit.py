@@ -202,9 +202,9 @@ class TestTraining:
         seen: list[tuple[Tensor, Tensor]] = []
         gradient = fit_module._Training._gradient
 
-        def recorded(self: Any, Z: Tensor, T: Tensor) -> Tensor:
+        def recorded(self: Any, Z: Tensor, T: Tensor, V: None) -> Tensor:
             seen.append((Z, T))
-            return gradient(self, Z, T)
+            return gradient(self, Z, T, V)
 
         monkeypatch.setattr(fit_module._Training, "_gradient", recorded)
         model = make_model(num_members=2)
@@ -327,10 +327,10 @@ def test_perturbed_weights_stay_in_the_ball(
     largest: list[float] = []
     gradient = fit_module._Training._gradient
 
-    def recorded(self: Any, Z: Tensor, T: Tensor) -> Tensor:
+    def recorded(self: Any, Z: Tensor, T: Tensor, V: None) -> Tensor:
         distances = relative_distances(self.perturbed_views, self.theta_views)
         largest.append(distances.max().item())
-        return gradient(self, Z, T)
+        return gradient(self, Z, T, V)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_module._Training, "_gradient", recorded)
@@ -581,3 +581,45 @@ class TestRankCorrelation:
     def test_constant(self) -> None:
         assert math.isnan(rank_correlation(torch.ones(5), draw(5)))
         assert math.isnan(rank_correlation(draw(1), draw(1)))
+
+
+class TestNoiseVariances:
+    """A third of the measurements is worthless, and known to be."""
+
+    @staticmethod
+    def table() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        X = torch.rand(240, 2, generator=generator, dtype=torch.double)
+        truth = torch.sin(3.0 * X.sum(dim=-1, keepdim=True))
+        std = torch.full_like(truth, 0.01)
+        std[::3] = 5.0
+        noise = torch.randn(truth.shape, generator=generator, dtype=torch.double)
+        return X, truth, truth + std * noise, std.square()
+
+    @pytest.mark.parametrize(("loss", "factor"), [("nll", 0.4), ("squared_error", 0.6)])
+    def test_worthless_measurements_count_less(self, loss: Any, factor: float) -> None:
+        X, truth, Y, Yvar = self.table()
+        errors = []
+        for known in (None, Yvar):
+            model = RoMAModel(X, Y, train_Yvar=known)
+            fit(model, epochs=60, loss=loss, num_validation=0, noise_std=0.0, radius=0.0)
+            errors.append((model.posterior(X).mean - truth).square().mean().sqrt().item())
+        assert errors[1] < factor * errors[0]
+
+    @pytest.mark.parametrize("members", [1, 3])
+    def test_variance_is_calibrated_with_the_noise_on_top(self, members: int) -> None:
+        X, _, Y, Yvar = self.table()
+        model = RoMAModel(X, Y, train_Yvar=Yvar, num_members=members)
+        history = fit(model, epochs=20, num_validation=60)
+        rows = history.validation_indices
+        posterior = model.posterior(X[rows])
+        squares = (Y[rows] - posterior.mean).square() / (posterior.variance + Yvar[rows])
+        assert squares.mean().item() == pytest.approx(1.0, rel=1e-3)
+
+    def test_none_equals_zero(self) -> None:
+        X, _, Y, Yvar = self.table()
+        models = [RoMAModel(X, Y, train_Yvar=v) for v in (None, torch.zeros_like(Yvar))]
+        histories = [fit(model, epochs=5) for model in models]
+        assert histories[0].loss == pytest.approx(histories[1].loss)
+        means = [model.posterior(X).mean for model in models]
+        torch.testing.assert_close(means[0], means[1])

@@ -11,11 +11,13 @@ References:
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from botorch.exceptions import InputDataError
+from botorch.exceptions.warnings import InputDataWarning
 from botorch.models.transforms.input import InputTransform
 from botorch.models.transforms.outcome import OutcomeTransform
 from botorch.utils.datasets import SupervisedDataset
@@ -24,7 +26,12 @@ from torch.nn import Parameter, ParameterList
 
 from botorch_roma.models.base import ProxyModel
 from botorch_roma.network import ProxyNetwork
-from botorch_roma.validation import check_int, check_training_data, warn_constant_columns
+from botorch_roma.validation import (
+    check_int,
+    check_noise_variances,
+    check_training_data,
+    warn_constant_columns,
+)
 
 
 def _std(values: Tensor) -> Tensor:
@@ -60,6 +67,8 @@ class RoMAModel(ProxyModel):
         train_Y: Measured outcomes, ``n x m``; larger is better, as everywhere in BoTorch.
         input_transform: Applied to the inputs before z-scoring; none by default.
         outcome_transform: Applied to the outcomes before z-scoring; none by default.
+        train_Yvar: Known variances of the measurement noise, ``n x m``; the noisier a
+            measurement, the less it counts. None by default: all noise is learned from the data.
         hidden_sizes: Width of every hidden layer.
         num_members: Number of ensemble members.
         activation: ``"softplus"``, ``"silu"`` or ``"tanh"``.
@@ -67,7 +76,8 @@ class RoMAModel(ProxyModel):
             gets ``seed + i``.
 
     Raises:
-        InputDataError: NaN, infinite or constant outcomes, fewer than two rows, dtype mismatch.
+        InputDataError: NaN, infinite or constant outcomes, negative variances, fewer than two
+            rows, dtype mismatch.
         BotorchTensorDimensionError: Shapes that do not fit.
         ValueError: Layer widths, activation or number of members out of range.
 
@@ -84,6 +94,7 @@ class RoMAModel(ProxyModel):
         input_transform: InputTransform | None = None,
         outcome_transform: OutcomeTransform | None = None,
         *,
+        train_Yvar: Tensor | None = None,
         hidden_sizes: Sequence[int] = (64, 64),
         num_members: int = 1,
         activation: str = "softplus",
@@ -97,6 +108,10 @@ class RoMAModel(ProxyModel):
         # not persistent: the state dict must load into a model that was built on other rows
         self.register_buffer("train_X", train_X.detach().clone(), persistent=False)
         self.register_buffer("train_Y", train_Y.detach().clone(), persistent=False)
+        if train_Yvar is not None:
+            check_noise_variances(train_Yvar, train_Y)
+            train_Yvar = train_Yvar.detach().clone()
+        self.register_buffer("train_Yvar", train_Yvar, persistent=False)
         with torch.no_grad():
             X_tf = self.transform_inputs(self.train_X, input_transform)
             Y_tf = self.train_Y
@@ -105,7 +120,7 @@ class RoMAModel(ProxyModel):
                 X_tf = self.transform_inputs(self.train_X)
             if outcome_transform is not None:
                 outcome_transform.to(train_Y)
-                Y_tf, _ = outcome_transform(self.train_Y, X=self.train_X)
+                Y_tf, _ = outcome_transform(self.train_Y, self.train_Yvar, X=self.train_X)
                 self.outcome_transform = outcome_transform.eval()
         for name, values in (("x", X_tf), ("y", Y_tf)):
             mean, std = values.mean(dim=0), _std(values)
@@ -125,6 +140,7 @@ class RoMAModel(ProxyModel):
 
     train_X: Tensor
     train_Y: Tensor
+    train_Yvar: Tensor | None
     fitted: Tensor
 
     def network_seeds(self, seed: int, num_outputs: int | None = None) -> list[int]:
@@ -157,6 +173,13 @@ class RoMAModel(ProxyModel):
         if hasattr(self, "outcome_transform"):
             Y, _ = self.outcome_transform(Y, X=X)
         return (Y - self.y_mean) / self.y_std
+
+    def standardized_noise_variances(self) -> Tensor | None:
+        r"""Known noise variances ``n x m`` in units of the standardised outcome, if there are."""
+        Yvar = self.train_Yvar
+        if Yvar is not None and hasattr(self, "outcome_transform"):
+            _, Yvar = self.outcome_transform(self.train_Y, Yvar, X=self.train_X)
+        return None if Yvar is None else Yvar / self.y_std.square()
 
     def _member_moments(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         means, log_stds = self.network(Z.reshape(-1, Z.shape[-1]))
@@ -193,6 +216,8 @@ class RoMAModel(ProxyModel):
         outputs = [i % m for i in idcs]
         new = self._select([e * m + k for e in range(self.num_members) for k in outputs])
         new.train_Y = self.train_Y[:, outputs].clone()
+        if self.train_Yvar is not None:
+            new.train_Yvar = self.train_Yvar[:, outputs].clone()
         for name in ("y_mean", "y_std", "variance_scale"):
             setattr(new, name, getattr(self, name)[outputs].clone())
         if hasattr(self, "outcome_transform"):
@@ -232,11 +257,19 @@ class RoMAModel(ProxyModel):
         r"""Constructor arguments from a dataset; model options among ``kwargs`` are passed on.
 
         Args:
-            training_data: Designs and outcomes; ``Yvar`` is not used by the proxy.
+            training_data: Designs, outcomes and, if known, the variances of their noise.
             kwargs: ``hidden_sizes``, ``num_members``, ``activation`` and ``seed`` are passed on,
                 anything else (Ax offers ``categorical_features``, ``task_feature``, ...) is not.
         """
         inputs = super().construct_inputs(training_data)
-        inputs.pop("train_Yvar", None)
+        Yvar: Any = inputs.get("train_Yvar")
+        if Yvar is not None and bool(torch.isnan(Yvar).any()):
+            warnings.warn(
+                f"{int(torch.isnan(Yvar).sum())} of {Yvar.numel()} measurements have no known "
+                "noise variance (standard error); the known ones are not used either.",
+                InputDataWarning,
+                stacklevel=2,
+            )
+            del inputs["train_Yvar"]
         known = ("hidden_sizes", "num_members", "activation", "seed")
         return {**inputs, **{key: kwargs[key] for key in known if key in kwargs}}

@@ -284,9 +284,61 @@ class TestConstructInputs:
         assert (model.num_members, model.seed) == (2, 5)
         assert model.network.activation_name == "tanh"
 
-    def test_noise_levels_are_not_used(self) -> None:
-        inputs = RoMAModel.construct_inputs(self.dataset(Yvar=torch.ones(N, 1).double()))
+    def test_noise_variances(self) -> None:
+        Yvar = draw(N, 1, seed=3)
+        inputs = RoMAModel.construct_inputs(self.dataset(Yvar=Yvar))
+        assert set(inputs) == {"train_X", "train_Y", "train_Yvar"}
+        assert torch.equal(RoMAModel(**inputs).train_Yvar, Yvar)
+
+    def test_some_unknown_noise_variances(self) -> None:
+        Yvar = draw(N, 1, seed=3)
+        Yvar[2:4] = torch.nan
+        with pytest.warns(InputDataWarning, match="2 of 12 measurements have no known noise"):
+            inputs = RoMAModel.construct_inputs(self.dataset(Yvar=Yvar))
         assert set(inputs) == {"train_X", "train_Y"}
+
+
+class TestNoiseVariances:
+    def test_none_by_default(self) -> None:
+        assert RoMAModel(TRAIN_X, train_Y()).standardized_noise_variances() is None
+
+    @pytest.mark.parametrize("transform", [False, True])
+    def test_in_units_of_the_standardised_outcome(self, transform: bool) -> None:
+        Yvar = draw(N, 2, seed=3)
+        outcome_transform = Standardize(m=2) if transform else None
+        model = RoMAModel(TRAIN_X, train_Y(2), outcome_transform=outcome_transform, train_Yvar=Yvar)
+        expected = Yvar / train_Y(2).var(dim=0, correction=0)
+        torch.testing.assert_close(model.standardized_noise_variances(), expected)
+
+    def test_subsets(self) -> None:
+        Yvar = draw(N, 3, seed=3)
+        model = RoMAModel(TRAIN_X, train_Y(3), num_members=2, train_Yvar=Yvar)
+        assert torch.equal(model.subset_output([2, 0]).train_Yvar, Yvar[:, [2, 0]])
+        assert torch.equal(model.subset_members([1]).train_Yvar, Yvar)
+
+    def test_is_a_copy_and_not_in_the_state(self) -> None:
+        Yvar = draw(N, 1, seed=3)
+        model = RoMAModel(TRAIN_X, train_Y(), train_Yvar=Yvar)
+        Yvar.zero_()
+        assert model.train_Yvar.all()
+        assert "train_Yvar" not in model.state_dict()
+
+    @pytest.mark.parametrize(
+        ("Yvar", "error", "message"),
+        [
+            (
+                torch.ones(N, 2).double(),
+                BotorchTensorDimensionError,
+                r"\(12, 1\), received \(12, 2",
+            ),
+            (torch.ones(N, 1), InputDataError, "torch.float32 on cpu and torch.float64"),
+            (-torch.ones(N, 1).double(), InputDataError, r"received -1 at index \[0, 0\]"),
+            (torch.full((N, 1), torch.nan).double(), InputDataError, "12 NaN"),
+        ],
+    )
+    def test_refused(self, Yvar: Tensor, error: type[Exception], message: str) -> None:
+        with pytest.raises(error, match=f"`train_Yvar` .*{message}"):
+            RoMAModel(TRAIN_X, train_Y(), train_Yvar=Yvar)
 
 
 class TestStateDict:
