@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from torch import Tensor
 from torch.nn import Module
 
 M = TypeVar("M", bound=Module)
+
+
+def outcome_constraints(acq_function: Module) -> Sequence[Callable[[Tensor], Tensor]]:
+    """Constraints of a Monte Carlo acquisition function: samples to values, feasible at <= 0."""
+    return getattr(acq_function, "_constraints", None) or ()
 
 
 def replace_modules(root: M, replacements: Mapping[Any, Module]) -> M:

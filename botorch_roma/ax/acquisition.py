@@ -119,9 +119,9 @@ class RoMAAcquisition(Acquisition):
             n=n,
             options=options,
         )
-        # all pending designs, also those outside of the present constraints: each was a start
+        # also those outside of the present constraints: each was a start
         pending = torch_opt_config.pending_observations or []
-        self._pending = max(pending, key=len, default=None)
+        self._pending = torch.cat([*pending, surrogate.Xs[0][:0]]).unique(dim=0)
 
     def optimize(
         self,
@@ -175,7 +175,9 @@ class RoMAAcquisition(Acquisition):
         choices = {i: list(v) for i, v in search_space_digest.discrete_choices.items()}
         groups = one_hot_groups(search_space_digest.feature_names)
         rounding = DiscreteRounding(feasible_set, choices, groups)
-        avoid = torch.cat([*self.surrogate.Xs, *self._pending_designs()]).to(bounds)
+        known = torch.cat(self.surrogate.Xs).to(bounds)
+        pending = self._pending.to(bounds)
+        avoid = torch.cat([known, pending])
         _check_not_exhausted(n, avoid, choices, groups, feasible_set)
 
         def process(X: Tensor) -> Tensor:
@@ -190,7 +192,7 @@ class RoMAAcquisition(Acquisition):
             equality_constraints=equality_constraints,
             fixed_features=fixed_features,
             post_processing_func=process,
-            batch_initial_conditions=self._start_designs(n, feasible_set),
+            batch_initial_conditions=self._start_designs(n, known, pending, feasible_set),
             X_avoid=avoid,
             **(optimizer_options or {}),
         )
@@ -205,14 +207,14 @@ class RoMAAcquisition(Acquisition):
         assert values is not None  # they were asked for
         return candidates, values, torch.ones_like(values)
 
-    def _pending_designs(self) -> list[Tensor]:
-        return [] if self._pending is None else [self._pending]
-
-    def _start_designs(self, n: int, feasible_set: FeasibleSet) -> Tensor:
+    def _start_designs(
+        self, n: int, known: Tensor, pending: Tensor, feasible_set: FeasibleSet
+    ) -> Tensor:
         r"""The best ``n`` designs after as many as there are pending, ``1 x n x d``."""
-        model = roma_models(self.acqf)[0]
-        offset = sum(len(X) for X in self._pending_designs())
-        need, distinct = n + offset, len(set(distinct_keys(model.train_X, feasible_set.scale)))
+        model, scale = roma_models(self.acqf)[0], feasible_set.scale
+        # for Ax a measured design that lacks one of several metrics is pending, too
+        offset = len(set(distinct_keys(pending, scale)) - set(distinct_keys(known, scale)))
+        need, distinct = n + offset, len(set(distinct_keys(model.train_X, scale)))
         start = gen_top_designs(
             self.acqf,
             feasible_set.bounds,

@@ -263,7 +263,7 @@ class _Ascent:
         if self.single:
             self.unit = train_Y.std(correction=0)
             y = train_Y[rows, 0] - train_Y[rows, 0].mean()
-            measured = measured_acquisition_values(self.acq_function, rows)
+            measured, _ = measured_acquisition_values(self.acq_function, rows)
             self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
         else:  # of predictions: the logarithm of a measured improvement of zero knows no limit
             values = self.acq_function(self.models[0].train_X[rows].unsqueeze(-2))

@@ -5,7 +5,7 @@ Start designs: the highest-scoring distinct rows of the offline data, as in [Yu2
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from botorch.utils.sampling import draw_sobol_samples
 from gpytorch.settings import min_variance
 from torch import Tensor
 
-from botorch_roma._compat import replace_modules
+from botorch_roma._compat import outcome_constraints, replace_modules
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.base import independent_posterior, select_outputs
 from botorch_roma.models.roma import RoMAModel
@@ -28,12 +28,17 @@ from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint
 #: Rows evaluated at once when all training designs are ranked.
 CHUNK_SIZE: int = 4096
 
+#: Uncertainty about measured outcomes when start designs are ranked, in their standard deviation.
+MEASURED_STD: float = 0.1
+
 #: Two designs are the same if they differ by less than this in units of the data's scale.
 DISTINCT_TOLERANCE: float = 1e-6
 
 
 def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
     r"""The RoMA models that an acquisition function uses, directly or in a ``ModelList``.
+
+    The one with the most data comes first.
 
     Raises:
         UnsupportedError: If there is none, if it is an adapted one, or if the acquisition
@@ -51,6 +56,7 @@ def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
             "adapted anew before every step."
         )
     models = [m for m in acq_function.modules() if isinstance(m, RoMAModel)]
+    models.sort(key=lambda m: -m.train_X.shape[0])  # start designs come from the first one's data
     if not models:
         model = getattr(acq_function, "model", None)
         raise UnsupportedError(
@@ -61,13 +67,20 @@ def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
 
 
 class _MeasuredModel(Model):
-    r"""Answers with measured outcomes: ``posterior(X[i])`` is a spike at ``Y[i]``."""
+    r"""Answers with measured outcomes: ``posterior(X[i])`` is a Gaussian around ``Y[i]``.
 
-    def __init__(self, Y: Tensor) -> None:
+    It is no spike: the logarithm of an improvement of zero, or of the probability of a broken
+    constraint, would drown everything else.
+    """
+
+    def __init__(self, Y: Tensor, std: Tensor) -> None:
         super().__init__()
         self.register_buffer("Y", Y)
+        # not narrower than gpytorch lets a variance be
+        self.register_buffer("variance", std.square().clamp_min(2 * min_variance.value(Y.dtype)))
 
     Y: Tensor
+    variance: Tensor
 
     @property
     def num_outputs(self) -> int:
@@ -84,10 +97,9 @@ class _MeasuredModel(Model):
         observation_noise: bool | Tensor = False,
         posterior_transform: PosteriorTransform | None = None,
     ) -> Posterior:
-        mean = self.Y.unsqueeze(-2).expand(-1, X.shape[-2], -1)  # pending points do not matter
-        # as narrow as gpytorch lets a variance be
-        spike = torch.full_like(mean, 2.0 * min_variance.value(mean.dtype))
-        posterior: Posterior = independent_posterior(mean, spike)
+        shape = (-1, X.shape[-2], -1)  # pending points do not matter
+        mean = self.Y.unsqueeze(-2).expand(shape)
+        posterior: Posterior = independent_posterior(mean, self.variance.expand_as(mean))
         if output_indices is not None:
             posterior = select_outputs(posterior, output_indices)
         if posterior_transform is not None:
@@ -95,29 +107,54 @@ class _MeasuredModel(Model):
         return posterior
 
 
-def measured_acquisition_values(acq_function: AcquisitionFunction, rows: Tensor) -> Tensor:
+def measured_acquisition_values(
+    acq_function: AcquisitionFunction, rows: Tensor
+) -> tuple[Tensor, Tensor]:
     r"""Acquisition values of training designs by their measured, not predicted, outcomes.
 
     So a posterior transform (minimisation, scalarisation), an objective or constraints rank the
-    start designs as they rank candidates.
+    start designs as they rank candidates. Where one of several models has no measurement of a
+    design its prediction has to do.
 
     Args:
         acq_function: An acquisition function over at least one RoMA model.
         rows: Indices of rows of the first RoMA model's training data, ``n``.
 
     Returns:
-        Values of shape ``n``.
+        Values of shape ``n``; and which designs satisfied the constraints of the acquisition
+        function (those that BoTorch knows as ``constraints``) when they were measured.
     """
-    models = roma_models(acq_function)
-    train_X = models[0].train_X
-    same = [m for m in models if m.train_X.shape == train_X.shape and m.train_X.equal(train_X)]
-    values = []
+    models, constraints = roma_models(acq_function), outcome_constraints(acq_function)
+    X = models[0].train_X[rows]
+    values, feasible = [], []
     with torch.no_grad():
-        acq_function(train_X[:1].unsqueeze(-2))  # a sampler is made now, for all copies to share
-        for chunk in rows.split(CHUNK_SIZE):
-            measured = {m: _MeasuredModel(m.train_Y[chunk]) for m in same}
-            values.append(replace_modules(acq_function, measured)(train_X[chunk].unsqueeze(-2)))
-    return torch.cat(values)
+        outcomes = {m: _measured_outcomes(m, models[0].train_X)[rows] for m in models}
+        acq_function(X[:1].unsqueeze(-2))  # a sampler is made now, for all copies to share
+        for chunk in torch.arange(len(rows), device=X.device).split(CHUNK_SIZE):
+            measured = {
+                m: _MeasuredModel(Y[chunk], MEASURED_STD * m.train_Y.std(dim=0, correction=0))
+                for m, Y in outcomes.items()
+            }
+            acquisition: Any = replace_modules(acq_function, measured)
+            points = X[chunk].unsqueeze(-2)
+            values.append(acquisition(points))
+            fine = torch.ones_like(values[-1], dtype=torch.bool)
+            for constraint in constraints:  # an improvement, however unlikely, can outweigh them
+                fine &= constraint(acquisition.model.posterior(points).mean).squeeze(-1) <= 0
+            feasible.append(fine)
+    return torch.cat(values), torch.cat(feasible)
+
+
+def _measured_outcomes(model: RoMAModel, X: Tensor) -> Tensor:
+    r"""Outcomes ``n x m`` of designs ``n x d``: measured by this model's data, or predicted."""
+    if model.train_X.shape == X.shape and model.train_X.equal(X):
+        return model.train_Y
+    known = {x.tobytes(): i for i, x in enumerate(model.train_X.cpu().numpy())}
+    found = [known.get(x.tobytes(), -1) for x in X.cpu().numpy()]
+    index = torch.tensor(found, device=X.device).unsqueeze(-1)
+    posteriors: Iterator[Any] = (model.posterior(c.unsqueeze(-2)) for c in X.split(CHUNK_SIZE))
+    predicted = [p.mean.squeeze(-2) for p in posteriors]
+    return torch.where(index >= 0, model.train_Y[index.squeeze(-1)], torch.cat(predicted))
 
 
 def distinct_keys(X: Tensor, scale: Tensor) -> list[bytes]:
@@ -153,8 +190,9 @@ def gen_top_designs(
 ) -> Tensor:
     r"""The best distinct designs of the training data, best first.
 
-    Designs outside of the bounds are used, moved to the nearest allowed design, only where there
-    are not enough inside, with a warning.
+    Designs that broke an outcome constraint when they were measured come last. Designs outside of
+    the bounds are used, moved to the nearest allowed design, only where there are not enough
+    inside, with a warning.
 
     Args:
         acq_function: An acquisition function over a RoMA model; ranks by measured outcomes.
@@ -187,7 +225,7 @@ def gen_top_designs(
             scale=scale,
         )
     rows = torch.arange(model.train_X.shape[0], device=model.train_X.device)
-    designs, values = model.train_X, measured_acquisition_values(acq_function, rows)
+    designs, (values, feasible) = model.train_X, measured_acquisition_values(acq_function, rows)
     if raw_samples is not None:
         seed = (options or {}).get("seed")
         sobol = draw_sobol_samples(bounds, n=raw_samples, q=1, seed=seed).squeeze(1).to(designs)
@@ -195,9 +233,11 @@ def gen_top_designs(
         with torch.no_grad():
             sobol_values = [acq_function(c.unsqueeze(-2)) for c in sobol.split(CHUNK_SIZE)]
         designs, values = torch.cat([designs, sobol]), torch.cat([values, *sobol_values])
+        feasible = torch.cat([feasible, torch.ones_like(sobol[:, 0], dtype=torch.bool)])
     slack = DISTINCT_TOLERANCE * scale
     inside = ((designs >= bounds[0] - slack) & (designs <= bounds[1] + slack)).all(dim=-1)
     order = values.argsort(descending=True, stable=True)
+    order = torch.cat([order[feasible[order]], order[~feasible[order]]])
     order = torch.cat([order[inside[order]], order[~inside[order]]])
     need = q * num_restarts
     chosen = _first_distinct(designs[order], need, feasible_set, scale)

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from botorch.acquisition import PosteriorMean, UpperConfidenceBound, qSimpleRegret
+from botorch.acquisition import (
+    PosteriorMean,
+    UpperConfidenceBound,
+    qLogExpectedImprovement,
+    qSimpleRegret,
+)
 from botorch.acquisition.objective import LinearMCObjective, ScalarizedPosteriorTransform
 from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
@@ -146,8 +151,39 @@ def test_without_a_roma_model(gp: SingleTaskGP) -> None:
 
 def test_measured_values_are_measured(model: RoMAModel) -> None:
     rows = torch.tensor([3, 0, 7])
-    values = measured_acquisition_values(PosteriorMean(model), rows)
+    values, feasible = measured_acquisition_values(PosteriorMean(model), rows)
     assert torch.equal(values, model.train_Y[rows, 0])
+    assert feasible.all()
+
+
+def test_designs_that_broke_a_constraint_come_last() -> None:
+    outcomes = torch.linspace(0.0, 1.0, 12, dtype=torch.double).unsqueeze(-1)
+    designs = torch.rand(12, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    acq_function = qLogExpectedImprovement(
+        RoMAModel(designs, outcomes, hidden_sizes=(2,)),
+        best_f=0.5,
+        constraints=[lambda samples: samples[..., 0] - 0.6],
+    )
+    start = gen_top_designs(acq_function, SQUARE, 12, 1)[0]
+    assert {tuple(x) for x in start[:7].tolist()} == {tuple(x) for x in designs[:7].tolist()}
+
+
+def test_designs_that_one_of_two_models_does_not_know() -> None:
+    """Measured where it was measured, predicted elsewhere; starts are those of the larger table."""
+    generator = torch.Generator().manual_seed(0)
+    designs = torch.rand(12, 2, generator=generator, dtype=torch.double)
+    outcomes = torch.rand(12, 1, generator=generator, dtype=torch.double)
+    small, large = (
+        RoMAModel(designs[:n], outcomes[:n] + shift, hidden_sizes=(2,))
+        for n, shift in ((5, 1.0), (12, 0.0))
+    )
+    weights = torch.ones(2, dtype=torch.double)
+    acq_function = PosteriorMean(ModelList(small, large), ScalarizedPosteriorTransform(weights))
+    assert roma_models(acq_function) == [large, small]
+    values, _ = measured_acquisition_values(acq_function, torch.arange(12))
+    expected = outcomes[:, 0] + small.posterior(designs).mean[:, 0]
+    expected[:5] = 2.0 * outcomes[:5, 0] + 1.0
+    torch.testing.assert_close(values, expected.detach())
 
 
 def test_nonlinear_constraints_leave_too_few() -> None:

@@ -81,7 +81,7 @@ REFUSED = {
     "retry_on_optimization_warning": True,
 }
 #: RoMA's own, all keyword-only.
-OWN = {*RoMAOptions.names(), "trajectory", "progress"}
+OWN = {*RoMAOptions.names(), "X_avoid", "trajectory", "progress"}
 
 
 def test_signature_is_that_of_optimize_acqf() -> None:

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("ax")
+
+from ax.api.client import Client
+from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.core.parameter import ChoiceParameter, ParameterType, RangeParameter
+from botorch.exceptions import InputDataError
+from botorch.exceptions.warnings import InputDataWarning
+
+from botorch_roma.ax import attach_offline_data, infer_parameters, offline_experiment
+
+X = RangeParameterConfig(name="x", bounds=(0.0, 1.0), parameter_type="float")
+K = RangeParameterConfig(name="k", bounds=(1, 8), parameter_type="int")
+
+
+def configured(**options: Any) -> Client:
+    client = Client()
+    client.configure_experiment(parameters=[X, K])
+    client.configure_optimization(**{"objective": "y", **options})
+    return client
+
+
+def test_arms_and_data_are_the_rows(table: pd.DataFrame) -> None:
+    experiment = offline_experiment(table, objective="y", outcome_constraints=["cost <= 1"])
+    (trial,) = experiment.trials.values()
+    assert trial.status.is_completed
+    arms = pd.DataFrame([arm.parameters for arm in trial.arms])
+    columns = ["x", "k", "level", "kind", "flag", "size"]
+    pd.testing.assert_frame_equal(arms[columns], table[columns])
+    data = experiment.lookup_data().df.pivot(index="arm_name", columns="metric_name", values="mean")
+    names = [arm.name for arm in trial.arms]
+    np.testing.assert_array_equal(data.loc[names, "y"], table["y"])
+    np.testing.assert_array_equal(data.loc[names, "cost"], table["cost"])
+    assert isinstance(trial.arms[0].parameters["k"], int)
+    assert isinstance(trial.arms[0].parameters["flag"], bool)
+
+
+def test_inferred_search_space(table: pd.DataFrame) -> None:
+    with pytest.warns(InputDataWarning, match=r"Columns \['site'\] of `df` never vary"):
+        experiment = offline_experiment(table.assign(site="lab"), objective="y")
+    parameters = experiment.search_space.parameters
+    assert list(parameters) == ["x", "k", "level", "kind", "flag", "size", "cost"]
+    x, k = parameters["x"], parameters["k"]
+    assert isinstance(x, RangeParameter)
+    assert isinstance(k, RangeParameter)
+    assert (x.lower, x.upper) == (table["x"].min(), table["x"].max())
+    assert (k.parameter_type, k.lower, k.upper) == (ParameterType.INT, 1, 8)
+    kind = parameters["kind"]
+    assert isinstance(kind, ChoiceParameter)
+    assert kind.values == ["a", "b", "c"]
+    assert not kind.is_ordered
+    assert parameters["flag"].parameter_type == ParameterType.BOOL
+
+
+def test_a_configured_client(table: pd.DataFrame) -> None:
+    client = configured(objective="-cost", outcome_constraints=["y >= 0"])
+    attach_offline_data(client, table, sems={"y": "size"})
+    data = client._experiment.lookup_data().df
+    sems = data[data["metric_name"] == "y"]["sem"].to_numpy()
+    np.testing.assert_array_equal(sems, table["size"])
+    assert data[data["metric_name"] == "cost"]["sem"].isna().all()
+
+
+def test_repeated_designs_are_averaged() -> None:
+    df = pd.DataFrame(
+        {"x": [0.5, 0.5, 0.1, 0.5], "k": [2, 2, 2, 2], "y": [1.0, 3.0, 7.0, 5.0], "se": 0.3}
+    )
+    df.loc[2, "se"] = np.nan
+    client = configured()
+    with pytest.warns(InputDataWarning, match="2 rows of `df` repeat"):
+        trial = attach_offline_data(client, df, sems={"y": "se"})
+    data = client._experiment.lookup_data().df
+    assert len(trial.arms) == 2
+    assert data["mean"].tolist() == pytest.approx([3.0, 7.0])
+    assert data["sem"].tolist() == pytest.approx([0.3 / np.sqrt(3.0), np.nan], nan_ok=True)
+
+
+def test_missing_measurements_are_left_out(table: pd.DataFrame) -> None:
+    table.loc[3, "cost"] = np.nan
+    client = configured(outcome_constraints=["cost <= 1"])
+    attach_offline_data(client, table)
+    data = client._experiment.lookup_data().df
+    assert data["metric_name"].value_counts().to_dict() == {"y": 120, "cost": 119}
+
+
+def test_values_outside_of_the_range_are_kept(table: pd.DataFrame) -> None:
+    table.loc[0, "x"] = 3.0
+    trial = attach_offline_data(configured(), table)
+    assert trial.arms[0].parameters["x"] == 3.0
+
+
+def test_a_second_table(table: pd.DataFrame) -> None:
+    client = configured()
+    for rows in (table[:100], table[100:]):
+        attach_offline_data(client, rows)
+    assert [len(t.arms) for t in client._experiment.trials.values()] == [100, 20]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": [np.nan, 0.2]}, InputDataError, "'x' has no value in row 'r0'"),
+        ({"k": [1.5, 2]}, InputDataError, "'k' is 1.5 in row 'r0', which is not int"),
+        ({"x": ["low", 0.2]}, InputDataError, "'x' is 'low' in row 'r0', which is not float"),
+        ({"x": [np.inf, 0.2]}, InputDataError, "'x' is inf in row 'r0'"),
+        ({"y": ["high", 0.2]}, InputDataError, "'y' of `df` .* received 'high' in row 'r0'"),
+        ({"y": [0.1, np.inf]}, InputDataError, "'y' of `df` .* received .*inf.* in row 'r1'"),
+        ({"y": [0.1, np.nan]}, InputDataError, r"1 rows of `df` \(the first is 'r1'\)"),
+        ({"se": [0.1, -0.2]}, InputDataError, "negative standard error: -0.2"),
+    ],
+)
+def test_bad_values(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    df = pd.DataFrame({"x": [0.1, 0.2], "k": [1, 2], "y": [1.0, 2.0], "se": [0.1, 0.1]})
+    df = df.assign(**{key: pd.Series(value) for key, value in change.items()})
+    df.index = pd.Index(["r0", "r1"])
+    client = configured()
+    with pytest.raises(error, match=message):
+        attach_offline_data(client, df, sems={"y": "se"})
+    assert not client._experiment.trials
+
+
+def test_bad_choice() -> None:
+    kind = ChoiceParameterConfig(
+        name="kind", values=["a", "b", "c"], parameter_type="str", is_ordered=False
+    )
+    df = pd.DataFrame({"kind": ["a", "z"], "y": [1.0, 2.0]})
+    with pytest.raises(InputDataError, match=r"'kind' is 'z' in row 1, which is not one of \['a'"):
+        offline_experiment(df, [kind], "y")
+
+
+def test_bad_arguments(table: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match="`objective` must name"):
+        offline_experiment(table)
+    with pytest.raises(ValueError, match=r"`df` has no columns \['z'\]; it has \['x'"):
+        offline_experiment(table, objective="z")
+    with pytest.raises(ValueError, match=r"`df` has no columns \['k'\]"):
+        attach_offline_data(configured(), table.drop(columns="k"))
+    with pytest.raises(ValueError, match=r"`sems` names \['z'\]"):
+        attach_offline_data(configured(), table, sems={"z": "size"})
+    with pytest.raises(InputDataError, match="`df` has no rows"):
+        attach_offline_data(configured(), table[:0])
+
+
+def test_columns_that_are_no_parameters() -> None:
+    df = pd.DataFrame({"name": [f"design {i}" for i in range(200)], "x": np.arange(200) / 7.0})
+    with pytest.raises(InputDataError, match="'name' of `df` has 200 different texts"):
+        infer_parameters(df)
+    df.loc[5, "x"] = np.nan
+    with pytest.raises(InputDataError, match="'x' of `df` has a missing value in row 5"):
+        infer_parameters(df, exclude=["name"])
