@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,28 @@ ParameterConfig = RangeParameterConfig | ChoiceParameterConfig
 
 #: Text columns with more values than this are no choice parameters, unless they are given as such.
 MAX_INFERRED_VALUES: int = 100
+
+
+class MeasuredArm(Arm):
+    """An arm that computes its signature once.
+
+    Ax asks for signatures in loops within loops over the arms of a batch; hashing thousands of
+    them anew each time is most of what its plots of a large table would do. Stored as an ``Arm``.
+    """
+
+    @cached_property
+    def signature(self) -> str:  # type: ignore[override]  # Arm has a property
+        """Unique representation of the arm's parameters, which never change."""
+        return self.md5hash(self._parameters)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Arm)
+            and self._parameters == other._parameters
+            and self._name == other._name
+        )
+
+    __hash__ = Arm.__hash__
 
 
 def offline_experiment(
@@ -212,7 +235,7 @@ def attach_offline_data(
     prefix = f"{trial.index}_"
     trial.add_arms_and_weights(
         [
-            Arm(dict(zip(free, designs[row], strict=True)) | fixed, name=f"{prefix}{k}")
+            MeasuredArm(dict(zip(free, designs[row], strict=True)) | fixed, name=f"{prefix}{k}")
             for k, row in enumerate(first)
         ]
     )

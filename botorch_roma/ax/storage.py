@@ -6,12 +6,17 @@ Registered on import of ``botorch_roma.ax``, which both the saving and the loadi
 
 from __future__ import annotations
 
+from ax.core.arm import Arm
 from ax.storage.botorch_modular_registry import (
     register_acquisition,
     register_acquisition_function,
     register_model,
 )
-from ax.storage.json_store.encoders import surrogate_to_dict, transition_criterion_to_dict
+from ax.storage.json_store.encoders import (
+    arm_to_dict,
+    surrogate_to_dict,
+    transition_criterion_to_dict,
+)
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 from ax.storage.transform_registry import register_transform
 from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
@@ -19,6 +24,7 @@ from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImp
 from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.ax.acquisition import RoMAAcquisition
 from botorch_roma.ax.criterion import MinResults
+from botorch_roma.ax.experiment import MeasuredArm
 from botorch_roma.ax.subset import OfflineSubset
 from botorch_roma.ax.surrogate import RoMASurrogate
 from botorch_roma.models.roma import RoMAModel
@@ -33,5 +39,6 @@ def register() -> None:
     register_transform(OfflineSubset)
     CORE_ENCODER_REGISTRY[RoMASurrogate] = surrogate_to_dict
     CORE_DECODER_REGISTRY[RoMASurrogate.__name__] = RoMASurrogate
+    CORE_ENCODER_REGISTRY[MeasuredArm] = lambda arm: arm_to_dict(Arm(arm.parameters, arm.name))
     CORE_ENCODER_REGISTRY[MinResults] = transition_criterion_to_dict
     CORE_DECODER_REGISTRY[MinResults.__name__] = MinResults

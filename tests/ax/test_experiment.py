@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ pytest.importorskip("ax")
 
 from ax.api.client import Client
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.core.arm import Arm
 from ax.core.parameter import ChoiceParameter, ParameterType, RangeParameter
+from ax.storage.json_store.decoder import object_from_json
+from ax.storage.json_store.encoder import object_to_json
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
@@ -40,6 +44,28 @@ def test_arms_and_data_are_the_rows(table: pd.DataFrame) -> None:
     np.testing.assert_array_equal(data.loc[names, "cost"], table["cost"])
     assert isinstance(trial.arms[0].parameters["k"], int)
     assert isinstance(trial.arms[0].parameters["flag"], bool)
+
+
+def test_signature_is_computed_once(table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trial,) = offline_experiment(table, objective="y").trials.values()
+    arm = trial.arms[3]
+    plain = Arm(arm.parameters, arm.name)
+    assert arm.signature == plain.signature
+    assert arm == plain
+    assert plain == arm
+    assert hash(arm) == hash(plain)
+    assert arm != trial.arms[4]
+    assert arm != "0_3"
+    assert arm.clone() == arm
+    monkeypatch.setattr(Arm, "md5hash", None)
+    assert arm.signature == trial.arms[3].signature
+
+
+def test_stored_as_plain_arms(table: pd.DataFrame) -> None:
+    experiment = offline_experiment(table, objective="y")
+    text = json.dumps(object_to_json(experiment.trials[0].arms[:2]))
+    assert "MeasuredArm" not in text
+    assert object_from_json(json.loads(text)) == experiment.trials[0].arms[:2]
 
 
 def test_inferred_search_space(table: pd.DataFrame) -> None:
