@@ -36,7 +36,7 @@ class MeasuredArm(Arm):
     """
 
     @cached_property
-    def signature(self) -> str:  # type: ignore[override]  # Arm has a property
+    def signature(self) -> str:
         """Unique representation of the arm's parameters, which never change."""
         return self.md5hash(self._parameters)
 
