@@ -35,13 +35,19 @@ QUICK = {"fit_options": {"epochs": 1}, "optimizer_options": {"num_updates": 1}}
 
 def _report(name: str, runs: pd.DataFrame, table: pd.DataFrame, output: Path | None) -> None:
     rows = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
-    cells = [[f"{c:,.1f}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    cells = [[_cell(c) for c in row] for row in rows]
     text = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     print(f"\n{text}")
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         runs.to_csv(output / f"ax_{name}.csv", index=False)
         (output / f"ax_{name}.md").write_text(f"{text}\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "-" if np.isnan(value) else f"{value:,.1f}"
 
 
 def _random_table(rows: int, d: int) -> pd.DataFrame:

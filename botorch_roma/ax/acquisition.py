@@ -212,7 +212,7 @@ class RoMAAcquisition(Acquisition):
     ) -> Tensor:
         r"""The best ``n`` designs after as many as there are pending, ``1 x n x d``."""
         model, scale = roma_models(self.acqf)[0], feasible_set.scale
-        # for Ax a measured design that lacks one of several metrics is pending, too
+        # for Ax a measured trial that lacks one of several metrics is pending, too
         offset = len(set(distinct_keys(pending, scale)) - set(distinct_keys(known, scale)))
         need, distinct = n + offset, len(set(distinct_keys(model.train_X, scale)))
         start = gen_top_designs(

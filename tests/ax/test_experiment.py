@@ -94,18 +94,22 @@ def test_a_configured_client(table: pd.DataFrame) -> None:
     assert data[data["metric_name"] == "cost"]["sem"].isna().all()
 
 
-def test_repeated_designs_are_averaged() -> None:
+@pytest.mark.parametrize("one_unknown", [False, True])
+def test_repeated_designs_are_averaged(one_unknown: bool) -> None:
     df = pd.DataFrame(
         {"x": [0.5, 0.5, 0.1, 0.5], "k": [2, 2, 2, 2], "y": [1.0, 3.0, 7.0, 5.0], "se": 0.3}
     )
     df.loc[2, "se"] = np.nan
+    if one_unknown:
+        df.loc[3, "se"] = np.nan
     client = configured()
     with pytest.warns(InputDataWarning, match="2 rows of `df` repeat"):
         trial = attach_offline_data(client, df, sems={"y": "se"})
     data = client._experiment.lookup_data().df
     assert len(trial.arms) == 2
     assert data["mean"].tolist() == pytest.approx([3.0, 7.0])
-    assert data["sem"].tolist() == pytest.approx([0.3 / np.sqrt(3.0), np.nan], nan_ok=True)
+    pooled = np.nan if one_unknown else 0.3 / np.sqrt(3.0)
+    assert data["sem"].tolist() == pytest.approx([pooled, np.nan], nan_ok=True)
 
 
 def test_missing_measurements_are_left_out(table: pd.DataFrame) -> None:
