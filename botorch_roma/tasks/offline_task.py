@@ -19,6 +19,7 @@ import torch
 from botorch.exceptions.errors import InputDataError
 from torch import Tensor
 
+from botorch_roma.latent.vocabulary import Vocabulary
 from botorch_roma.validation import check_int, constant_columns
 
 Oracle = Callable[[Tensor], Tensor]
@@ -38,14 +39,16 @@ class OfflineTask:
         name: Short name of the task, e.g. ``"tfbind8"``.
         X: Visible designs, ``n x d``, in the space the optimiser works in.
         Y: Their values, ``n x 1``, in the units of the task; larger is better.
-        bounds: Lower and upper bounds of the designs, ``2 x d``.
+        bounds: Lower and upper bounds of the designs, ``2 x d``; not for tokens.
         oracle: Maps ``n x d`` designs to ``n`` or ``n x 1`` values in the units of ``Y``.
         ranges: Minimum and maximum of the values behind each scale of ``normalize``:
             ``"visible"`` (default: taken from ``Y``) and ``"full"`` (no default).
+        vocabulary: Makes ``X`` token sequences, ``n x length``, whole numbers in a floating point
+            tensor. Default: designs are vectors.
         post_processing_func: Snaps relaxed designs, ``... x d``, to the nearest valid ones.
             Default: every design within the bounds is valid.
         random_designs: Draws ``n`` valid designs with a generator, ``n x d``. Default: uniform
-            within the bounds, then post-processed.
+            within the bounds, then post-processed; uniform over the symbols for tokens.
         description: What is measured, in a sentence or two.
         substitute: Why the data or the oracle stand in for the original ones; ``None`` if they
             do not.
@@ -54,7 +57,7 @@ class OfflineTask:
     Raises:
         InputDataError: If ``X`` and ``Y`` are no finite floating point tensors of matching
             shape, dtype and device, or if a row of ``X`` lies outside ``bounds``.
-        ValueError: If ``bounds`` or ``ranges`` are malformed.
+        ValueError: If ``bounds`` or ``ranges`` are malformed, or tokens not in ``vocabulary``.
 
     Example:
         >>> task = load_task("hartmann6")
@@ -69,9 +72,10 @@ class OfflineTask:
         name: str,
         X: Tensor,
         Y: Tensor,
-        bounds: Tensor,
+        bounds: Tensor | None = None,
         oracle: Oracle,
         ranges: Mapping[str, tuple[float, float]] | None = None,
+        vocabulary: Vocabulary | None = None,
         post_processing_func: PostProcessing | None = None,
         random_designs: RandomDesigns | None = None,
         description: str = "",
@@ -79,11 +83,21 @@ class OfflineTask:
         provenance: str = "",
     ) -> None:
         _check_data(X, Y)
+        if (bounds is None) == (vocabulary is None):
+            raise ValueError(
+                "Exactly one of `bounds` and `vocabulary` must be given, received "
+                f"{'neither' if bounds is None else 'both'}."
+            )
+        if vocabulary is not None:
+            _check_tokens(X, vocabulary, "X")
+            bounds = X.new_tensor([[0.0], [vocabulary.num_classes - 1.0]]).repeat(1, X.shape[1])
+        assert bounds is not None
         _check_bounds(bounds, X)
         self.name = name
         self.X, self.Y, self.bounds = X, Y, bounds
         self.ranges = {"visible": (Y.min().item(), Y.max().item()), **(ranges or {})}
         _check_ranges(self.ranges)
+        self.vocabulary = vocabulary
         self.post_processing_func = post_processing_func
         self.description = description
         self.substitute = substitute
@@ -203,6 +217,9 @@ class OfflineTask:
         generator = torch.Generator().manual_seed(seed)
         if self._random_designs is not None:
             designs = self._random_designs(n, generator)
+        elif self.vocabulary is not None:
+            symbols = len(self.vocabulary.symbols)
+            designs = torch.randint(symbols, (n, self.dim), generator=generator).to(self.X)
         else:
             unit = torch.rand(n, self.dim, generator=generator, dtype=torch.float64, device="cpu")
             low, high = self.bounds.double().cpu()
@@ -269,6 +286,8 @@ class OfflineTask:
                 f"{X[row, column].item():g}, allowed are {self.bounds[0, column].item():g} to "
                 f"{self.bounds[1, column].item():g}; clamp the designs to `task.bounds`."
             )
+        if self.vocabulary is not None:
+            _check_tokens(designs, self.vocabulary, name)
         return designs.clamp(self.bounds[0], self.bounds[1])
 
 
@@ -283,6 +302,19 @@ def _outside(X: Tensor, bounds: Tensor) -> Tensor:
     """Where ``X`` leaves the bounds by more than a rounding error, ``n x d``."""
     slack = BOUNDS_TOLERANCE * bounds.abs().amax(dim=0).clamp_min(1.0)
     return X.lt(bounds[0] - slack) | X.gt(bounds[1] + slack)
+
+
+def _check_tokens(X: Tensor, vocabulary: Vocabulary, name: str) -> None:
+    """Raise unless ``X`` holds tokens, with padding at the end of a sequence only."""
+    wrong = (X != X.floor()).any(dim=1) | (vocabulary.canonical(X) != X).any(dim=1)
+    wrong |= ((X < 0) | (X >= vocabulary.num_classes)).any(dim=1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"`{name}` must hold token sequences: whole numbers from 0 to "
+            f"{vocabulary.num_classes - 1}, padding at the end only; row {row} holds "
+            f"{X[row, :12].tolist()}; decode the designs first."
+        )
 
 
 def _check_data(X: Tensor, Y: Tensor) -> None:

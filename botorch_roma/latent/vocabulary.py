@@ -1,0 +1,163 @@
+r"""
+Vocabularies: sequences as strings and as integer tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from botorch.exceptions import InputDataError
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    r"""The symbols of a kind of sequence; tokens are their numbers.
+
+    Sequences of unequal length are padded at the end with one more token, the last.
+
+    Args:
+        symbols: The symbols, each a text of one or more characters.
+        padded: Whether sequences may be shorter than the longest one.
+
+    Raises:
+        ValueError: For no, empty or repeated symbols.
+
+    Example:
+        >>> dna = Vocabulary("acgt")
+        >>> dna.tokenize(["gatt", "acca"])
+        tensor([[2, 0, 3, 3],
+                [0, 1, 1, 0]])
+    """
+
+    symbols: Sequence[str]
+    padded: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        repeated = sorted({s for s in self.symbols if self.symbols.count(s) > 1})
+        if not self.symbols or repeated or not all(isinstance(s, str) and s for s in self.symbols):
+            raise ValueError(
+                "`symbols` must be different texts of at least one character, received "
+                f"{list(self.symbols)[:20]}" + (f" with {repeated} repeated." if repeated else ".")
+            )
+
+    @classmethod
+    def from_strings(cls, strings: Sequence[str]) -> Vocabulary:
+        """The characters that occur, sorted; padded where lengths differ.
+
+        Raises:
+            InputDataError: For no or empty strings.
+        """
+        _check_strings(strings)
+        return cls(sorted(set().union(*strings)), padded=len({len(s) for s in strings}) > 1)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of tokens, that of the padding included."""
+        return len(self.symbols) + self.padded
+
+    @property
+    def pad_token(self) -> int | None:
+        """The token of the padding, the last one; None without padding."""
+        return len(self.symbols) if self.padded else None
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        longest_first = sorted(self.symbols, key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)))
+
+    def split(self, string: str) -> list[str]:
+        """The symbols of a string, the longest one that fits first.
+
+        Raises:
+            InputDataError: For characters that are in no symbol.
+        """
+        found = self._pattern.findall(string)
+        if sum(map(len, found)) != len(string):
+            rest = self._pattern.sub("", string)
+            raise InputDataError(
+                f"The sequence {_shorten(string)!r} holds {rest[:10]!r}, which is not in the "
+                f"alphabet {list(self.symbols)[:30]}; correct the row or the alphabet."
+            )
+        return found
+
+    def tokenize(self, strings: Sequence[str], length: int | None = None) -> Tensor:
+        r"""Strings to tokens, ``n x length``.
+
+        Args:
+            strings: The sequences.
+            length: Number of tokens of a row; that of the longest sequence by default.
+
+        Raises:
+            InputDataError: For empty or too long sequences, unknown symbols, and lengths that differ
+                where there is no padding; names the row.
+        """
+        _check_strings(strings)
+        number = {s: i for i, s in enumerate(self.symbols)}
+        rows = [[number[s] for s in self.split(string)] for string in strings]
+        length = max(map(len, rows)) if length is None else length
+        for i, row in enumerate(rows):
+            if len(row) > length or (len(row) < length and not self.padded):
+                raise InputDataError(
+                    f"The sequence in row {i} has {len(row)} symbols ({_shorten(strings[i])!r}), "
+                    + (f"at most {length}" if self.padded else f"exactly {length}")
+                    + " are expected; "
+                    + ("drop the row." if self.padded else "use a padded vocabulary or drop it.")
+                )
+        pad = len(self.symbols)
+        return torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+
+    def to_strings(self, tokens: Tensor) -> list[str]:
+        r"""Tokens ``n x length`` to strings; what follows the first padding is left out.
+
+        Raises:
+            ValueError: If a token is not in the vocabulary.
+        """
+        check_tokens(tokens, self.num_classes)
+        symbols = [*self.symbols, ""]
+        return ["".join(symbols[t] for t in row) for row in self.canonical(tokens.long()).tolist()]
+
+    def canonical(self, tokens: Tensor) -> Tensor:
+        r"""Tokens ``... x length`` with padding from the first padding to the end."""
+        if self.pad_token is None:
+            return tokens
+        ended = (tokens == self.pad_token).cummax(dim=-1).values
+        return torch.where(ended, torch.full_like(tokens, self.pad_token), tokens)
+
+    def lengths(self, tokens: Tensor) -> Tensor:
+        r"""Number of symbols before the padding, ``...`` of ``... x length``."""
+        if self.pad_token is None:
+            return torch.full(tokens.shape[:-1], tokens.shape[-1], device=tokens.device)
+        return (self.canonical(tokens) != self.pad_token).sum(dim=-1)
+
+
+def check_tokens(tokens: Tensor, num_classes: int) -> None:
+    r"""Raise ``ValueError`` unless ``tokens`` holds whole numbers below ``num_classes``."""
+    if tokens.numel() == 0:
+        raise ValueError(f"`tokens` must not be empty, received shape {tuple(tokens.shape)}.")
+    wrong = (tokens < 0) | (tokens >= num_classes) | (tokens != tokens.floor())
+    if tokens.is_complex() or bool(wrong.any()):
+        raise ValueError(
+            f"`tokens` must be integers from 0 to {num_classes - 1}, received {tokens.dtype} "
+            f"from {tokens.min().item():g} to {tokens.max().item():g}; map the symbols first."
+        )
+
+
+def _check_strings(strings: Sequence[str]) -> None:
+    if len(strings) == 0:
+        raise InputDataError("`strings` must hold at least one sequence, received none.")
+    for i, string in enumerate(strings):
+        if not isinstance(string, str) or not string:
+            raise InputDataError(
+                f"`strings` must hold texts of at least one character, received {string!r} in row "
+                f"{i}; drop or correct it."
+            )
+
+
+def _shorten(text: str, limit: int = 40) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."

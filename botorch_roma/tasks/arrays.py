@@ -1,0 +1,160 @@
+r"""
+Arrays in Design-Bench's layout: found, checked and read; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Array: TypeAlias = np.ndarray[Any, Any]
+
+DATA_DIR_VARIABLE = "BOTORCH_ROMA_DATA"
+DESIGN_BENCH_FOLDER = "design_bench_data"
+
+
+class Edition(NamedTuple):
+    """What a known edition of a table must look like once it is split."""
+
+    visible_rows: int
+    visible_best: float
+    substitute: str | None = None
+
+
+def find_file(name: str, data_dir: PathLike | None = None) -> Path:
+    """Where a file of the data is.
+
+    The data folder is the one that holds the tables' folders (``superconductor/``, ...), or one
+    that holds that under the name ``design_bench_data`` beside others (``molecules/``, ...).
+
+    Args:
+        name: Path of the file below the data folder.
+        data_dir: See :func:`resolve_data_dir`.
+
+    Returns:
+        The file; below the data folder itself where it does not exist.
+    """
+    root = resolve_data_dir(data_dir)
+    places = [root, root / DESIGN_BENCH_FOLDER]
+    if root.name == DESIGN_BENCH_FOLDER:
+        places.append(root.parent)
+    return next((p / name for p in places if (p / name).is_file()), root / name)
+
+
+def find_files(names: Sequence[str], data_dir: PathLike | None, source: str) -> list[Path]:
+    """Where files of the data are.
+
+    Raises:
+        FileNotFoundError: If one of them is missing; says which, the layout, and the source.
+    """
+    paths = [find_file(name, data_dir) for name in names]
+    missing = [name for name, path in zip(names, paths, strict=True) if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"`data_dir`: {len(missing)} of {len(names)} files are missing under "
+            f"{resolve_data_dir(data_dir)}: {', '.join(missing)}. The layout is that of "
+            "Design-Bench's data folder, and nothing is downloaded: put the files there, pass "
+            f"`data_dir`, or set {DATA_DIR_VARIABLE}. Source: {source}"
+        )
+    return paths
+
+
+def known_checksums(stem: str) -> dict[str, str]:
+    """SHA-256 of every known file of a table, by its path below the data folder.
+
+    The list, ``SHA256SUMS`` beside this module, can be checked by hand in the data folder with
+    ``sha256sum -c``.
+
+    Args:
+        stem: Path of the table's files before ``-x-0.npy``.
+
+    Returns:
+        The files of the table, ``x`` before ``y``, each in the order of its shards.
+    """
+    lines = files("botorch_roma.tasks").joinpath("SHA256SUMS").read_text("utf-8").splitlines()
+    pairs = (line.split(maxsplit=1) for line in lines)
+    found = {name: checksum for checksum, name in pairs if name.startswith(f"{stem}-")}
+    return dict(sorted(found.items(), key=lambda item: _shard(item[0])))
+
+
+def _shard(name: str) -> tuple[str, int]:
+    _, kind, shard = Path(name).stem.rsplit("-", 2)
+    return kind, int(shard)
+
+
+def resolve_data_dir(data_dir: PathLike | None = None) -> Path:
+    """Folder of the data: the argument, else ``BOTORCH_ROMA_DATA``, else ``~/.cache/botorch_roma``.
+
+    Args:
+        data_dir: A folder, or ``None``.
+
+    Returns:
+        The folder, whether it exists or not.
+    """
+    chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
+    return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
+
+
+def read_table(
+    stem: str, data_dir: PathLike | None, source: str, verify: bool = True
+) -> tuple[Array, Array]:
+    """Read all shards in numeric order: designs ``n x d`` and values ``n``."""
+    checksums = known_checksums(stem)
+    paths = find_files(list(checksums), data_dir, source)
+    arrays = [
+        read_array(path, checksum if verify else None)
+        for path, checksum in zip(paths, checksums.values(), strict=True)
+    ]
+    xs, ys = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
+    fits = all(a.ndim == 2 for a in arrays) and len({x.shape[1] for x in xs}) == 1
+    if not fits or any(y.shape != (len(x), 1) for x, y in zip(xs, ys, strict=True)):
+        raise ValueError(
+            f"`data_dir`: {stem}-*.npy must hold n x d designs and n x 1 values, received shapes "
+            f"{[a.shape for a in arrays]}; fetch the files anew."
+        )
+    return np.concatenate(xs), np.concatenate(ys)[:, 0]
+
+
+def read_array(path: Path, checksum: str | None) -> Array:
+    """Read one ``.npy`` file; ``checksum=None`` takes it as it is."""
+    content = path.read_bytes()
+    try:
+        array: Array = np.lib.format.read_array(BytesIO(content), allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(
+            f"`data_dir`: {path} ({len(content)} bytes) is no complete .npy array, perhaps a "
+            f"download that broke off: fetch it anew. {error}"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if checksum is not None and found != checksum:
+        raise ValueError(
+            f"`data_dir`: {path} has the SHA-256 checksum {found}, expected is {checksum}. Fetch "
+            "it anew, or pass `verify_checksums=False` if you mean to use this file."
+        )
+    return array
+
+
+def split_table(
+    y: Array, percentile: int, editions: dict[int, Edition], name: str
+) -> tuple[Array, Edition]:
+    """Rows up to a percentile, checked against the known editions of the table."""
+    # In the dtype of the file, as Design-Bench does: in float64 the ties at the cut may differ.
+    visible = y <= np.percentile(y, percentile)
+    edition = editions.get(len(y))
+    found = (int(visible.sum()), round(float(np.max(y, where=visible, initial=-np.inf)), 5))
+    if edition is None or found != (edition.visible_rows, edition.visible_best):
+        known = {rows: (known.visible_rows, known.visible_best) for rows, known in editions.items()}
+        raise ValueError(
+            f"`data_dir`: the table of task {name!r} has {len(y)} rows, {found[0]} of them visible "
+            f"with best value {found[1]:g}; known are rows: (visible, best) = {known}. Fetch the "
+            "files anew."
+        )
+    return visible, edition
