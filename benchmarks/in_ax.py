@@ -25,7 +25,6 @@ from ax.api.configs import ChoiceParameterConfig
 
 from botorch_roma.ax import offline_experiment, roma_generation_strategy
 from botorch_roma.tasks import load_task
-from botorch_roma.tasks.design_bench import decode_tokens, encode_tokens
 
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0])
 Output = Annotated[Path | None, typer.Option(help="Folder for the tables.")]
@@ -98,7 +97,7 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
 
     torch.set_num_threads(1)
     task = load_task("tfbind8", data_dir=data_dir)
-    tokens = decode_tokens(task.X).numpy()
+    tokens = task.X.long().numpy()
     names = [f"p{i}" for i in range(tokens.shape[1])]
     df = pd.DataFrame(np.array(list(LETTERS))[tokens], columns=names)
     df["y"] = task.Y.flatten().double().numpy()
@@ -112,8 +111,8 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
         start = time.perf_counter()
         run = roma_generation_strategy(seed=seed).gen(experiment, n=128)[0][0]
         arms = pd.DataFrame([arm.parameters for arm in run.arms])[names]
-        codes = torch.tensor(arms.map(LETTERS.index).to_numpy())
-        scores = task.normalize(task.evaluate(encode_tokens(codes, dtype=task.X.dtype))).flatten()
+        codes = torch.tensor(arms.map(LETTERS.index).to_numpy()).to(task.X)
+        scores = task.normalize(task.evaluate(codes)).flatten()
         runs.append(
             {
                 "path": "Ax",

@@ -27,6 +27,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+#: Characters of a text that a table shows.
+MAX_CELL: int = 40
+
 out, err = Console(), Console(stderr=True)
 
 Num = Annotated[int, typer.Option(help="Number of designs to propose.", min=1)]
@@ -66,10 +70,19 @@ def propose(
         list[str] | None, typer.Option(help="COLUMN=LOWER:UPPER; may be repeated.")
     ] = None,
     fix: Annotated[
-        list[str] | None, typer.Option(help="COLUMN=VALUE held fixed; may be repeated.")
+        list[str] | None,
+        typer.Option(help="COLUMN=VALUE (number or category) held fixed; may be repeated."),
     ] = None,
     ignore: Annotated[
         list[str] | None, typer.Option(help="Column that is no design; may be repeated.")
+    ] = None,
+    sequence: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of sequences, one letter a symbol; may be repeated."),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(help="What sequences are for the proxy: one_hot, logits or latent."),
     ] = None,
     margin: Annotated[
         float, typer.Option(help="Widen the bounds from the data by this fraction of the range.")
@@ -90,7 +103,7 @@ def propose(
 
     check_suffix(output)
     check_output(output, force=force)
-    frame = read_frame(data).rename(columns=str)
+    frame = read_frame(data, texts=sequence or ()).rename(columns=str)
     proposal = run(
         frame,
         objective,
@@ -100,6 +113,8 @@ def propose(
         preset=preset,
         margin=margin,
         ignore=ignore,
+        sequences=sequence or (),
+        encoding=encoding,
         fixed_features=_parse_fixed(fix),
         seed=seed,
         timeout_sec=timeout,
@@ -110,7 +125,7 @@ def propose(
     write_frame(table, output, force=force)
     best = frame[objective].min() if minimize else frame[objective].max()
     correlation = proposal.history.rank_correlation[-1]
-    summary = {
+    summary: dict[str, Any] = {
         "out": str(output),
         "num": len(table),
         "objective": objective,
@@ -123,9 +138,16 @@ def propose(
         "seed": seed,
         "preset": preset,
     }
+    if proposal.reconstruction:
+        summary["reconstruction"] = proposal.reconstruction
     if as_json:
         typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
         return
+    for column, share in proposal.reconstruction.items():
+        out.print(
+            f"{share:.1%} of held-out sequences of {column!r} come back from its latent space",
+            highlight=False,
+        )
     held_out = len(proposal.history.validation_indices)
     rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
     best_rows = table.head(5)
@@ -258,10 +280,8 @@ def _parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
     return parsed
 
 
-def _parse_fixed(fix: list[str] | None) -> dict[str, float]:
-    form = "COLUMN=VALUE"
-    pairs = (_split("--fix", text, form) for text in fix or [])
-    return {column: _number("--fix", value, form) for column, value in pairs}
+def _parse_fixed(fix: list[str] | None) -> dict[str, str]:
+    return dict(_split("--fix", text, "COLUMN=VALUE") for text in fix or [])
 
 
 def _frame_table(frame: pd.DataFrame, title: str, limit: int = 7) -> Table:
@@ -272,8 +292,15 @@ def _frame_table(frame: pd.DataFrame, title: str, limit: int = 7) -> Table:
     for name in shown:
         table.add_column(str(name), justify="right")
     for row in frame.to_dict("records"):
-        table.add_row(*(f"{row[n]:.4g}" if n in row else "..." for n in shown))
+        table.add_row(*(_cell(row[n]) if n in row else "..." for n in shown))
     return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 3]}..."
 
 
 def _show_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:

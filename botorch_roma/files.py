@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,8 +88,12 @@ def check_suffix(path: Path) -> str:
     return suffix
 
 
-def read_frame(path: Path) -> pd.DataFrame:
+def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV or Parquet table.
+
+    Args:
+        path: The file.
+        texts: Columns that are texts whatever they look like: ``0101`` stays four characters.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -104,7 +108,8 @@ def read_frame(path: Path) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise InputDataError(f"The table {str(path)!r} is empty (0 bytes).")
     try:
-        frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        as_text = {name: str for name in texts}
+        frame = pd.read_csv(path, converters=as_text) if suffix == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError, pd.errors.ParserError) as error:  # ArrowInvalid is a ValueError
         reason = " ".join(str(error).split())
         raise InputDataError(

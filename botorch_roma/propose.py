@@ -5,10 +5,11 @@ The one-call path: a table of measured designs in, designs worth measuring out.
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from botorch.acquisition import PosteriorMean
@@ -16,6 +17,14 @@ from botorch.exceptions import InputDataError, InputDataWarning
 from torch import Tensor
 
 from botorch_roma.fit import FitHistory, fit_roma_model
+from botorch_roma.latent import (
+    ColumnEncoding,
+    Encoding,
+    LatentSpace,
+    LogitsEncoding,
+    NumericEncoding,
+    OneHotEncoding,
+)
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
@@ -24,6 +33,7 @@ from botorch_roma.presets import Preset, get_preset
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_bounds,
+    check_choice,
     check_device,
     check_float,
     check_int,
@@ -34,6 +44,7 @@ from botorch_roma.validation import (
 if TYPE_CHECKING:
     import pandas as pd
 
+SequenceEncoding = Literal["one_hot", "logits", "latent"]
 Bounds = Tensor | Mapping[str, tuple[float, float]]
 
 
@@ -42,20 +53,20 @@ class Proposal:
     r"""Designs worth measuring, best predicted first.
 
     Attributes:
-        candidates: ``q x d``, in the user's space.
+        candidates: ``q x d``: numbers, and tokens for categories and sequences.
         mean: Outcome ``q`` that the fitted proxy predicts, in the user's units and direction. A
             prediction outside of the data, by the model that was climbed: no promise.
         std: Its predictive standard deviation, ``q``.
         distance: Distance to the nearest known design, ``q``, in standard deviations of the
-            data per input (root mean square over the inputs); 0 for a known design.
+            data per input (root mean square over the inputs that the proxy sees: the encoded ones,
+            where there is an encoding); 0 for a known design.
         model: The fitted model.
         history: History of stage 1.
         trajectory: Record of stage 2, if one was asked for.
-        columns: Names of the inputs, for a data frame.
-        objective: Name of the outcome, for a data frame.
-        fixed_features: Inputs that were held fixed, by index.
+        table: The data: the user's columns and where they are in the designs.
+        fixed_features: Columns of the designs that were held fixed, by index.
         bounds: The ``2 x d`` bounds used.
-        integers: Indices of the inputs that are integers.
+        encoding: How tokens were encoded; None for numbers alone.
     """
 
     candidates: Tensor
@@ -65,18 +76,37 @@ class Proposal:
     model: RoMAModel
     history: FitHistory
     trajectory: Trajectory | None
-    columns: list[str]
-    objective: str
+    table: Table
     fixed_features: dict[int, float]
     bounds: Tensor
-    integers: list[int]
+    encoding: Encoding | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the inputs."""
+        return self.table.columns
+
+    @property
+    def objective(self) -> str:
+        """Name of the outcome."""
+        return self.table.objective
+
+    @property
+    def reconstruction(self) -> dict[str, float]:
+        """Share of held-out sequences that come back from the latent space of their column."""
+        blocks: Any = self.encoding.blocks if isinstance(self.encoding, ColumnEncoding) else []
+        spaces = zip(self.columns, blocks, strict=False)
+        return {
+            name: space.history.sequence_accuracy[-1]
+            for name, space in spaces
+            if isinstance(space, LatentSpace)
+        }
 
     def to_frame(self) -> pd.DataFrame:
-        """Candidates with the columns ``predicted_mean``, ``predicted_std``, ``distance``."""
+        """The user's columns, and ``predicted_mean``, ``predicted_std``, ``distance``."""
         import pandas as pd
 
-        frame = pd.DataFrame(self.candidates.cpu().numpy(), columns=self.columns)
-        frame = frame.astype({self.columns[i]: "int64" for i in self.integers})
+        frame = pd.DataFrame(self.table.restore(self.candidates))
         for name in ("mean", "std", "distance"):
             label = name if name == "distance" else f"predicted_{name}"
             frame[label] = getattr(self, name).cpu().numpy()
@@ -89,12 +119,15 @@ def propose(
     bounds: Bounds | None = None,
     q: int = 128,
     *,
+    sequences: Sequence[str] = (),
+    encoding: str | Encoding | None = None,
+    encoding_options: Mapping[str, Any] | None = None,
     maximize: bool | None = None,
     minimize: bool | None = None,
     preset: str | Preset = "default",
     margin: float = 0.0,
     ignore: list[str] | None = None,
-    fixed_features: Mapping[Any, float] | None = None,
+    fixed_features: Mapping[Any, Any] | None = None,
     fit_options: Mapping[str, Any] | None = None,
     model_options: Mapping[str, Any] | None = None,
     optimize_options: Mapping[str, Any] | None = None,
@@ -112,24 +145,32 @@ def propose(
 
     Args:
         train_X: Designs ``n x d``, or a data frame that holds designs and outcome.
-        train_Y: Outcomes ``n x 1`` (or ``n``), or the name of the outcome's column. All other
-            columns must be numeric; integer columns are proposed as integers.
+        train_Y: Outcomes ``n x 1`` (or ``n``), or the name of the outcome's column. Integer
+            columns are proposed as integers, columns of texts that repeat as categories.
         bounds: ``2 x d`` tensor, or for a data frame ``{column: (lower, upper)}``. Without an
             entry the range of the data, widened by ``margin``.
         q: Number of designs to propose.
+        sequences: Columns of the data frame that hold sequences of characters, of equal length
+            or not.
+        encoding: What sequences are for the proxy: ``"one_hot"``, ``"logits"``, or ``"latent"`` (a
+            :class:`~botorch_roma.latent.LatentSpace` is trained first); that of the preset by
+            default. For tensors of tokens an :class:`~botorch_roma.latent.Encoding`.
+        encoding_options: Over the preset's, for
+            :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
         maximize: Whether larger outcomes are better; True by default.
         minimize: The opposite of ``maximize``, for convenience.
         preset: ``"default"``, ``"paper"``, ``"author_code"`` or a
             :class:`~botorch_roma.presets.Preset`.
         margin: Fraction of the range of the data added to bounds on either side.
         ignore: Columns of the data frame that are no designs (identifiers, remarks).
-        fixed_features: Inputs to hold fixed: index (or column name) to value.
+        fixed_features: Inputs to hold fixed: index (or column name) to value (or category).
         fit_options: Further arguments of :func:`~botorch_roma.fit.fit_roma_model`.
         model_options: Further arguments of :class:`~botorch_roma.models.RoMAModel`.
         optimize_options: Further arguments of
             :func:`~botorch_roma.optim.optimize_acqf_roma`, constraints for instance.
         seed: Seed of both stages.
-        timeout_sec: Time budget in seconds; at most half of it goes to stage 1.
+        timeout_sec: Time budget in seconds; at most half of it goes to stage 1, and half of that
+            to latent spaces.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2.
@@ -139,12 +180,15 @@ def propose(
         The proposal, with :meth:`Proposal.to_frame`.
 
     Raises:
-        InputDataError: Missing or text columns, NaN, constant outcome, too few rows.
+        InputDataError: Missing columns or values, constant outcome, too few rows, texts that
+            are neither categories nor ``sequences``.
+        ModelFittingError: If a latent space loses the start designs.
         ValueError: Bounds, ``q`` or options out of range.
 
     Example:
         >>> proposal = propose(pd.read_csv("designs.csv"), "strength", q=128)
         >>> proposal.to_frame().to_csv("candidates.csv", index=False)
+        >>> propose(pd.read_csv("dna.csv"), "binding", sequences=["site"])
     """
     sign = _direction(maximize, minimize)
     check_int("q", q, minimum=1)
@@ -158,25 +202,51 @@ def propose(
             "`optimize_options` must not hold `fixed_features`, received "
             f"{(optimize_options or {})['fixed_features']!r}; pass it to `propose` itself."
         )
-    table = read_table(train_X, train_Y, ignore=ignore, device=device, dtype=dtype)
+    start = time.monotonic()
+    table = read_table(
+        train_X, train_Y, ignore=ignore, sequences=sequences, device=device, dtype=dtype
+    )
     check_training_data(table.X, table.Y)
     fixed = _fixed(table, fixed_features)
-    box = _bounds(table, bounds, margin, fixed)
-    chosen = get_preset(preset) if isinstance(preset, str) else preset
+    box = _bounds(table, bounds, margin, fixed, encoding)
+    rounding = _rounding(table, box)
+    if isinstance(preset, str):
+        has_sequences = any(c.kind == "sequence" for c in table.parts)
+        preset = get_preset(preset, discrete=has_sequences, num_rows=table.X.shape[0])
+    encoding = make_encoding(
+        table,
+        box,
+        encoding or preset.encoding,
+        {
+            "seed": seed,
+            "timeout_sec": timeout_sec and timeout_sec / 4,
+            "progress": progress,
+            **preset.latent,
+            **(encoding_options or {}),
+        },
+    )
     with warnings.catch_warnings():
         # constant columns have been reported by `_fixed`
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
         model = RoMAModel(
-            table.X, sign * table.Y, **{"seed": seed, **chosen.model, **(model_options or {})}
+            table.X,
+            sign * table.Y,
+            encoding,
+            **{"seed": seed, **preset.model, **(model_options or {})},
         )
-    fit = {"seed": seed, "timeout_sec": timeout_sec and timeout_sec / 2, "progress": progress}
-    history = fit_roma_model(model, **{**fit, **chosen.fit, **(fit_options or {})})
-    left = None if timeout_sec is None else max(timeout_sec - history.seconds[-1], 1e-3)
+
+    def left(share: float) -> float | None:
+        if timeout_sec is None:
+            return None
+        return max(share * timeout_sec - (time.monotonic() - start), 1e-3)
+
+    fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
+    history = fit_roma_model(model, **{**fit, **preset.fit, **(fit_options or {})})
     trajectory = Trajectory() if record_trajectory else None
     optimize = {
         "fixed_features": fixed,
-        "post_processing_func": _rounding(table, box),
-        "timeout_sec": left,
+        "post_processing_func": rounding,
+        "timeout_sec": left(1.0),
         "trajectory": trajectory,
         "progress": progress,
     }
@@ -184,7 +254,7 @@ def propose(
         PosteriorMean(model),
         box,
         q,
-        **{**optimize, **chosen.optimize, **(optimize_options or {})},
+        **{**optimize, **preset.optimize, **(optimize_options or {})},
     )
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
@@ -200,11 +270,10 @@ def propose(
         model=model,
         history=history,
         trajectory=trajectory,
-        columns=table.columns,
-        objective=table.objective,
+        table=table,
         fixed_features=fixed,
         bounds=box,
-        integers=table.integers,
+        encoding=encoding,
     )
 
 
@@ -213,6 +282,8 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
 
     Root mean square over the inputs that vary, in standard deviations of the data.
     """
+    if hasattr(model, "input_transform"):
+        X, model = model.transform_inputs(X), model.encoded()
     scale = input_scale(model)
     varies = scale > 0
     known = (model.train_X / scale)[:, varies]
@@ -231,22 +302,60 @@ def _direction(maximize: bool | None, minimize: bool | None) -> float:
     return -1.0 if minimize or maximize is False else 1.0
 
 
-def _fixed(table: Table, fixed_features: Mapping[Any, float] | None) -> dict[int, float]:
+def make_encoding(
+    table: Table, bounds: Tensor, sequences: str | Encoding, latent_options: Mapping[str, Any]
+) -> Encoding | None:
+    r"""The encoding of a table's designs, column by column; None for numbers alone.
+
+    Args:
+        table: The table.
+        bounds: Bounds of the designs, ``2 x d``.
+        sequences: ``"one_hot"``, ``"logits"`` or ``"latent"``; an encoding is taken as it is.
+        latent_options: Arguments of :meth:`LatentSpace.fit`.
+    """
+    if isinstance(sequences, Encoding):
+        if sequences.dim != table.X.shape[1]:
+            raise ValueError(
+                f"`encoding` must be one of {table.X.shape[1]} columns, those of the designs, "
+                f"received one of {sequences.dim}."
+            )
+        return sequences
+    check_choice("encoding", sequences, get_args(SequenceEncoding))
+    if not table.has_tokens:
+        return None
+    blocks: list[Encoding] = []
+    for column in table.parts:
+        if column.vocabulary is None:
+            blocks.append(NumericEncoding(bounds[:, column.place]))
+        elif column.kind == "category" or sequences == "one_hot":
+            blocks.append(OneHotEncoding(column.vocabulary, column.width))
+        elif sequences == "logits":
+            blocks.append(LogitsEncoding(column.vocabulary, column.width))
+        else:
+            tokens = table.X[:, column.place]
+            blocks.append(LatentSpace.fit(tokens, column.vocabulary, **latent_options))
+    return ColumnEncoding(blocks).to(table.X)
+
+
+def _fixed(table: Table, fixed_features: Mapping[Any, Any] | None) -> dict[int, float]:
     """Fixed features by index: those asked for, and the columns that never vary."""
     d = table.X.shape[1]
     fixed = {}
     for key, value in (fixed_features or {}).items():
-        index = table.index("fixed_features", key) if isinstance(key, str) else key
+        name = f"fixed_features[{key!r}]"
+        index, number = key, value
+        if isinstance(key, str):
+            column = table.column("fixed_features", key)
+            index, number = column.start, column.number(name, value)
         i = index % d if -d <= index < d else index
-        fixed[i] = _finite(f"fixed_features[{key!r}]", value)
+        fixed[i] = _finite(name, number)
         if i in table.integers and not fixed[i].is_integer():
-            raise ValueError(
-                f"`fixed_features[{key!r}]` must be an integer like its column, received {value!r}."
-            )
-    constant = [i for i in constant_columns(table.X) if i not in fixed]
+            raise ValueError(f"`{name}` must be an integer like its column, received {value!r}.")
+    alone = {c.start: c.name for c in table.parts if c.kind != "sequence"}
+    constant = [i for i in constant_columns(table.X) if i not in fixed and i in alone]
     if constant:
         warnings.warn(
-            f"Columns {[table.columns[i] for i in constant]} never vary in the data: nothing is "
+            f"Columns {[alone[i] for i in constant]} never vary in the data: nothing is "
             "known about their effect, so they keep their value in all proposals.",
             InputDataWarning,
             stacklevel=3,
@@ -255,14 +364,24 @@ def _fixed(table: Table, fixed_features: Mapping[Any, float] | None) -> dict[int
 
 
 def _bounds(
-    table: Table, bounds: Bounds | None, margin: float, fixed: Mapping[int, float]
+    table: Table,
+    bounds: Bounds | None,
+    margin: float,
+    fixed: Mapping[int, float],
+    encoding: str | Encoding | None,
 ) -> Tensor:
-    """Bounds from the data, overwritten by those given."""
+    """Bounds from the data or the tokens, overwritten by those given."""
     X = table.X
     if isinstance(bounds, Tensor):
         return check_bounds(bounds.to(X), X.shape[1])
+    if isinstance(encoding, Encoding):
+        return encoding.design_bounds.to(X)
     low, high = X.min(dim=0).values, X.max(dim=0).values
     box = torch.stack([low - margin * (high - low), high + margin * (high - low)])
+    for column in table.parts:
+        if column.vocabulary is not None:
+            box[0, column.place] = 0.0
+            box[1, column.place] = column.vocabulary.num_classes - 1.0
     for i, value in fixed.items():
         if 0 <= i < X.shape[1]:
             box[0, i], box[1, i] = box[0, i].clamp(max=value), box[1, i].clamp(min=value)
@@ -271,16 +390,21 @@ def _bounds(
             "`bounds` must be a 2 x d tensor or a dictionary {column: (lower, upper)}, received "
             f"{type(bounds).__name__}."
         )
-    for column, pair in (bounds or {}).items():
+    for name, pair in (bounds or {}).items():
         try:
             lower, upper = pair
         except (TypeError, ValueError):
             raise ValueError(
-                f"`bounds[{column!r}]` must be (lower, upper), received {pair!r}."
+                f"`bounds[{name!r}]` must be (lower, upper), received {pair!r}."
             ) from None
-        name = f"bounds[{column!r}]"
-        both = box.new_tensor([_finite(name, lower), _finite(name, upper)])
-        box[:, table.index("bounds", column)] = both
+        column, argument = table.column("bounds", name), f"bounds[{name!r}]"
+        if column.vocabulary is not None:
+            raise InputDataError(
+                f"`{argument}` names a column of texts, received {pair!r}; only numbers have "
+                "bounds."
+            )
+        both = box.new_tensor([_finite(argument, lower), _finite(argument, upper)])
+        box[:, column.start] = both
     return check_bounds(box, X.shape[1])
 
 
@@ -302,7 +426,7 @@ def _rounding(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | None:
     if bool((low > high).any()):
         i = table.integers[int((low > high).nonzero()[0])]
         raise InputDataError(
-            f"`bounds` of the integer column {table.columns[i]!r} hold no integer: "
+            f"`bounds` of the integer column {_name(table, i)!r} hold no integer: "
             f"[{box[0, i].item():g}, {box[1, i].item():g}]."
         )
 
@@ -313,3 +437,8 @@ def _rounding(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | None:
         return X
 
     return post_processing_func
+
+
+def _name(table: Table, i: int) -> str:
+    """Name of the user's column that is column ``i`` of the designs."""
+    return next(c.name for c in table.parts if c.start <= i < c.start + c.width)

@@ -4,15 +4,82 @@ Tables of measured designs: from tensors or a data frame to tensors with names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from botorch.exceptions import InputDataError
 from torch import Tensor
 
+from botorch_roma.latent.vocabulary import Vocabulary
+
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Kind = Literal["number", "integer", "boolean", "category", "sequence"]
+
+#: Text columns with more different values than this are no categories.
+MAX_CATEGORIES: int = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    r"""A column of the user's table, and where it is in the designs.
+
+    Attributes:
+        name: Its name.
+        kind: What it holds. A category is one token, a sequence one token per position.
+        start: Its first column in the designs.
+        width: Number of its columns in the designs.
+        vocabulary: The tokens of a category or sequence.
+        values: The categories, in the order of their tokens.
+    """
+
+    name: str
+    kind: Kind
+    start: int
+    width: int = 1
+    vocabulary: Vocabulary | None = None
+    values: tuple[Any, ...] = ()
+
+    @property
+    def place(self) -> slice:
+        """Its columns in the designs."""
+        return slice(self.start, self.start + self.width)
+
+    def restore(self, X: Tensor) -> list[Any]:
+        r"""Values of the user's column of designs ``n x d``."""
+        part = X[:, self.place].cpu()
+        if self.kind == "sequence" and self.vocabulary is not None:
+            return self.vocabulary.to_strings(part)
+        numbers = part.flatten().tolist()
+        if self.kind == "category":
+            return [self.values[int(v)] for v in numbers]
+        cast = {"number": float, "integer": int, "boolean": bool}[self.kind]
+        return [cast(v) for v in numbers]
+
+    def number(self, argument: str, value: Any) -> Any:
+        """What a value of the column is in the designs.
+
+        Raises:
+            InputDataError: For unknown categories, and sequences; names ``argument``.
+        """
+        if self.kind == "sequence":
+            raise InputDataError(
+                f"`{argument}` names the sequences {self.name!r}; only numbers and categories can "
+                "be held fixed or bounded."
+            )
+        if self.kind != "category":
+            return value
+        names = [str(v) for v in self.values]
+        if str(value) not in names:
+            raise InputDataError(
+                f"`{argument}` must be one of the categories of {self.name!r}, {_shorten(names)}, "
+                f"received {value!r}."
+            )
+        return float(names.index(str(value)))
 
 
 @dataclass(frozen=True)
@@ -20,31 +87,49 @@ class Table:
     r"""Designs and outcomes with their names.
 
     Attributes:
-        X: Designs, ``n x d``.
+        X: Designs, ``n x d``: numbers, and tokens for categories and sequences.
         Y: Outcomes, ``n x 1``.
-        columns: Names of the ``d`` inputs.
+        parts: The user's columns.
         objective: Name of the outcome.
-        integers: Indices of the inputs that are integers.
     """
 
     X: Tensor
     Y: Tensor
-    columns: list[str]
+    parts: list[Column]
     objective: str
-    integers: list[int]
 
-    def index(self, argument: str, column: str) -> int:
-        """Index of an input by its name.
+    @property
+    def columns(self) -> list[str]:
+        """Names of the inputs."""
+        return [c.name for c in self.parts]
+
+    @property
+    def integers(self) -> list[int]:
+        """Columns of the designs that are integers (or booleans, 0 and 1)."""
+        return [c.start for c in self.parts if c.kind in ("integer", "boolean")]
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there are categories or sequences."""
+        return any(c.vocabulary is not None for c in self.parts)
+
+    def column(self, argument: str, name: str) -> Column:
+        """A column by its name.
 
         Raises:
             InputDataError: If there is no such input; names ``argument``.
         """
-        if column not in self.columns:
+        found = next((c for c in self.parts if c.name == name), None)
+        if found is None:
             raise InputDataError(
-                f"`{argument}` names the column {column!r}, which is not among the inputs "
+                f"`{argument}` names the column {name!r}, which is not among the inputs "
                 f"{_shorten(self.columns)}."
             )
-        return self.columns.index(column)
+        return found
+
+    def restore(self, X: Tensor) -> dict[str, list[Any]]:
+        r"""The user's columns of designs ``n x d``."""
+        return {c.name: c.restore(X) for c in self.parts}
 
 
 def read_table(
@@ -52,6 +137,7 @@ def read_table(
     train_Y: Tensor | str,
     *,
     ignore: list[str] | None = None,
+    sequences: Sequence[str] = (),
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Table:
@@ -61,19 +147,25 @@ def read_table(
         train_X: Designs ``n x d``, or a data frame.
         train_Y: Outcomes ``n x 1`` or ``n``, or the name of a column.
         ignore: Columns of the data frame to leave out.
+        sequences: Columns of the data frame that hold sequences, one character a symbol. Other
+            columns of texts are categories.
         device: Where to put the tensors.
         dtype: Their precision; double for a data frame by default.
 
     Raises:
-        InputDataError: For missing, text or empty columns, missing values, wrong types.
+        InputDataError: For missing or empty columns, missing values, wrong types, texts that are
+            rather names than categories, sequences that are empty.
     """
     if isinstance(train_X, Tensor):
         if not isinstance(train_Y, Tensor):
             raise InputDataError(
                 f"`train_Y` must be a tensor where `train_X` is one, received {train_Y!r}."
             )
-        if ignore:
-            raise InputDataError(f"`ignore` needs a data frame, received a tensor and {ignore}.")
+        for name, given in (("ignore", ignore), ("sequences", sequences)):
+            if given:
+                raise InputDataError(
+                    f"`{name}` needs a data frame, received a tensor and {list(given)}."
+                )
         Y = train_Y.unsqueeze(-1) if train_Y.dim() == 1 else train_Y
         if Y.dim() == 2 and Y.shape[1] != 1:
             raise InputDataError(
@@ -81,20 +173,20 @@ def read_table(
                 "several outcomes use RoMAModel and optimize_acqf_roma."
             )
         X = train_X.to(device=device, dtype=dtype)
-        names = [f"x{i}" for i in range(X.shape[-1] if X.dim() else 0)]
-        return Table(X, Y.to(device=device, dtype=dtype), names, "y", [])
-    return _from_frame(train_X, train_Y, ignore or [], device, dtype or torch.double)
+        parts = [Column(f"x{i}", "number", i) for i in range(X.shape[-1] if X.dim() else 0)]
+        return Table(X, Y.to(device=device, dtype=dtype), parts, "y")
+    return _from_frame(train_X, train_Y, ignore or [], sequences, device, dtype or torch.double)
 
 
 def _from_frame(
     frame: pd.DataFrame,
     objective: Tensor | str,
     ignore: list[str],
+    sequences: Sequence[str],
     device: str | torch.device | None,
     dtype: torch.dtype,
 ) -> Table:
     import pandas as pd
-    from pandas.api import types
 
     if not isinstance(frame, pd.DataFrame):
         raise InputDataError(
@@ -109,42 +201,103 @@ def _from_frame(
     repeated = frame.columns[frame.columns.duplicated()].tolist()
     if repeated:
         raise InputDataError(f"The table has several columns named {repeated[0]!r}; rename them.")
-    for name in (objective, *ignore):
+    for name in (objective, *ignore, *sequences):
         if name not in frame.columns:
             raise InputDataError(
                 f"The table has no column {name!r}; its columns are "
                 f"{_shorten(list(frame.columns))}."
             )
-    if objective in ignore:
-        raise InputDataError(f"`ignore` names the objective {objective!r}; leave one of them out.")
+    for argument, names in (("ignore", ignore), ("sequences", sequences)):
+        if objective in names:
+            raise InputDataError(
+                f"`{argument}` names the objective {objective!r}; leave one of them out."
+            )
     frame = frame.drop(columns=ignore)
-    for name in frame.columns:
-        column = frame[name]
-        if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
-            raise InputDataError(
-                f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}); "
-                "leave it out with `ignore` or encode it as numbers."
-            )
-        missing = int(column.isna().sum())
-        if missing:
-            raise InputDataError(
-                f"The column {name!r} has {missing} missing values (the first in row "
-                f"{int(column.isna().to_numpy().argmax())}); drop or impute these rows."
-            )
-    inputs = [c for c in frame.columns if c != objective]
-    if not inputs or frame.empty:
+    Y = torch.tensor(_numbers(frame, objective), dtype=dtype, device=device).unsqueeze(-1)
+    blocks: list[Tensor] = []
+    parts: list[Column] = []
+    for name in frame.columns.drop(objective):
+        start = sum(b.shape[1] for b in blocks)
+        block, part = _read_column(frame, name, start, is_sequence=name in sequences)
+        blocks.append(block.to(dtype=dtype))
+        parts.append(part)
+    if not parts or frame.empty:
         raise InputDataError(
             f"The table needs rows and at least one input besides {objective!r}, received "
-            f"{len(frame)} rows and the inputs {inputs}."
+            f"{len(frame)} rows and the inputs {[p.name for p in parts]}."
         )
-    integers = [
-        i
-        for i, c in enumerate(inputs)
-        if types.is_integer_dtype(frame[c]) or types.is_bool_dtype(frame[c])
-    ]
-    X = torch.tensor(frame[inputs].to_numpy(dtype="float64"), dtype=dtype, device=device)
-    Y = torch.tensor(frame[[objective]].to_numpy(dtype="float64"), dtype=dtype, device=device)
-    return Table(X, Y, inputs, objective, integers)
+    return Table(torch.cat(blocks, dim=1).to(device), Y, parts, objective)
+
+
+def _read_column(
+    frame: pd.DataFrame, name: str, start: int, *, is_sequence: bool
+) -> tuple[Tensor, Column]:
+    r"""A column as designs ``n x width``, and what it is."""
+    from pandas.api import types
+
+    column = frame[name]
+    if is_sequence:
+        strings = _complete(column, name).tolist()
+        try:
+            vocabulary = Vocabulary.from_strings(strings)
+        except InputDataError as error:
+            raise InputDataError(f"The column {name!r} cannot hold sequences: {error}") from None
+        tokens = vocabulary.tokenize(strings)
+        return tokens, Column(name, "sequence", start, tokens.shape[1], vocabulary)
+    if types.is_numeric_dtype(column) and not types.is_complex_dtype(column):
+        kind: Kind = "number"
+        if types.is_bool_dtype(column):
+            kind = "boolean"
+        elif types.is_integer_dtype(column):
+            kind = "integer"
+        numbers = torch.tensor(_numbers(frame, name)).unsqueeze(-1)
+        return numbers, Column(name, kind, start)
+    return _read_categories(_complete(column, name), name, start)
+
+
+def _read_categories(column: pd.Series[Any], name: str, start: int) -> tuple[Tensor, Column]:
+    from pandas.api import types
+
+    is_text = types.is_string_dtype(column) or isinstance(column.dtype, types.CategoricalDtype)
+    if not is_text:
+        raise InputDataError(
+            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}), nor "
+            "does it hold texts; leave it out with `ignore` or encode it as numbers."
+        )
+    values = sorted(set(column.tolist()), key=str)
+    if len(values) > MAX_CATEGORIES or (len(values) == len(column) and len(values) > 1):
+        raise InputDataError(
+            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}) and "
+            f"holds {len(values)} different texts in {len(column)} rows, too many for categories; leave "
+            "it out with `ignore`, or name it in `sequences`."
+        )
+    vocabulary = Vocabulary([str(v) or "(empty)" for v in values])
+    number = {v: i for i, v in enumerate(values)}
+    tokens = torch.tensor([[number[v]] for v in column.tolist()])
+    return tokens, Column(name, "category", start, 1, vocabulary, tuple(values))
+
+
+def _complete(column: pd.Series[Any], name: str) -> pd.Series[Any]:
+    missing = int(column.isna().sum())
+    if missing:
+        raise InputDataError(
+            f"The column {name!r} has {missing} missing values (the first in row "
+            f"{int(column.isna().to_numpy().argmax())}); drop or impute these rows."
+        )
+    return column
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> Any:
+    """A column as an array of doubles, ``n``."""
+    from pandas.api import types
+
+    column = frame[name]
+    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+        raise InputDataError(
+            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}); "
+            "leave it out with `ignore` or encode it as numbers."
+        )
+    return _complete(column, name).to_numpy(dtype="float64")
 
 
 def _shorten(names: list[str], limit: int = 10) -> str:

@@ -24,7 +24,7 @@ OPTIMIZE = {"num_updates": 4, "num_adaptation_steps": 2}
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Few steps, in a folder of its own."""
     preset = presets.Preset("default", {"hidden_sizes": (8,)}, {"batch_size": 512}, OPTIMIZE)
-    monkeypatch.setitem(presets._FACTORIES, "default", lambda settings: preset)
+    monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: preset)
     monkeypatch.setattr(fit, "DEFAULT_NUM_BATCHES", 1)
     monkeypatch.chdir(tmp_path)
 
@@ -151,7 +151,7 @@ def test_bounds_fix_ignore_margin(tmp_path: Path) -> None:
 
 def test_seed_and_preset(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = presets.Preset("paper", {"hidden_sizes": (4,)}, {"epochs": 1}, OPTIMIZE)
-    monkeypatch.setitem(presets._FACTORIES, "paper", lambda settings: preset)
+    monkeypatch.setitem(presets._FACTORIES, "paper", lambda *_: preset)
 
     def run(*options: str) -> list[dict[str, float]]:
         arguments = ("propose", data, "--objective", "y", "--num", "3", "--json", "--force")
@@ -199,10 +199,10 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --bounds z=0:1", "`bounds` names the column 'z'"),
     ("--objective y --bounds n=0.2:0.8", r"'n' hold no integer: \[0\.2, 0\.8\]"),
     ("--objective y --fix a", "`--fix` must be COLUMN=VALUE, received 'a'"),
-    ("--objective y --fix a=b", "`--fix` must be COLUMN=VALUE, received 'b'"),
+    ("--objective y --fix a=b", r"`fixed_features\['a'\]` must be a finite number, received 'b'"),
     ("--objective y --fix z=1", "`fixed_features` names the column 'z'"),
     ("--objective y --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
-    ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received 1\.5"),
+    ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
     ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
     ("--objective y --timeout 0", r"`timeout_sec` .* received 0\.0"),

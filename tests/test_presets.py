@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from botorch_roma import PRESETS, RoMAModel, RoMAOptions, fit_roma_model, get_preset
+from botorch_roma.latent import LatentSpace
 from botorch_roma.optim import optimize_acqf_roma
 
 #: Task, discrete or not: radius of both stages, step size of the candidates, epochs.
@@ -33,7 +34,22 @@ FIT = {
     "lr": 1e-3,
     "max_grad_norm": 1.0,
 }
-OPTIMIZE = {"num_adaptation_steps": 100, "alpha": 1.0, "num_updates": 500}
+OPTIMIZE = {
+    "num_adaptation_steps": 100,
+    "alpha": 1.0,
+    "num_updates": 500,
+    "reencode_every": None,
+}
+LATENT = {
+    "latent_dim": 32,
+    "hidden_sizes": (256, 256),
+    "architecture": "mlp",
+    "beta": 1.0,
+    "epochs": 200,
+    "batch_size": 128,
+    "lr": 1e-3,
+    "min_reconstruction": 0.0,
+}
 
 #: Where they differ, rule by rule.
 RULES: dict[str, dict[str, Any]] = {
@@ -66,6 +82,25 @@ def test_published(
     assert preset.model == MODEL
     assert preset.fit == {**FIT, "loss": loss, "radius": radius, "epochs": epochs}
     assert preset.optimize == {**OPTIMIZE, **RULES[name], "radius": radius, "lr": lr}
+    assert (preset.encoding, preset.latent) == ("latent", LATENT)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    ("task", "num_rows", "epochs"),
+    [
+        ("tfbind8", 32_898, (31, 62)),
+        ("utr", 140_000, (7, 14)),
+        ("utr", 10_000_000, (1, 2)),
+        ("tfbind8", 1_000, (100, 200)),
+        ("gfp", 140_000, (100, 200)),  # a task of the paper: as published
+    ],
+)
+def test_unlisted_tasks_take_no_more_minibatches_than_the_papers(
+    name: str, task: str, num_rows: int, epochs: tuple[int, int]
+) -> None:
+    preset = get_preset(name, task, discrete=True, num_rows=num_rows)
+    assert (preset.fit["epochs"], preset.latent["epochs"]) == epochs
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -78,6 +113,7 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
     preset = get_preset()
     assert preset.name == "default"
     assert (preset.model, preset.fit, preset.optimize) == ({}, {}, {})
+    assert (preset.encoding, preset.latent) == ("one_hot", {})
     options = RoMAOptions()
     assert dataclasses.asdict(options) == {
         "radius": 0.02,
@@ -91,13 +127,19 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
         "lr": 1e-2,
         "num_updates": 300,
         "region": 4.0,
+        "reencode_every": None,
     }
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_settings_fit_the_functions_they_are_for(name: str) -> None:
     preset = get_preset(name)
-    functions = {"model": RoMAModel, "fit": fit_roma_model, "optimize": optimize_acqf_roma}
+    functions: dict[str, Any] = {
+        "model": RoMAModel,
+        "fit": fit_roma_model,
+        "optimize": optimize_acqf_roma,
+        "latent": LatentSpace.fit,
+    }
     for stage, function in functions.items():
         assert set(getattr(preset, stage)) <= set(inspect.signature(function).parameters)
     RoMAOptions(**preset.optimize)
@@ -107,7 +149,7 @@ def test_settings_fit_the_functions_they_are_for(name: str) -> None:
 def test_as_dict(name: str) -> None:
     preset = get_preset(name)
     settings = preset.as_dict()
-    assert set(settings) == {"name", "model", "fit", "optimize"}
+    assert set(settings) == {"name", "model", "fit", "optimize", "encoding", "latent"}
     assert json.loads(json.dumps(settings))["fit"] == preset.fit
     settings["fit"]["epochs"] = -1
     assert get_preset(name).fit.get("epochs") != -1

@@ -69,13 +69,13 @@ def test_nullable_columns_without_gaps(dtype: str) -> None:
     assert read_table(frame, "y").X.flatten().tolist() == [1.0, 0.0, 1.0]
 
 
-def test_index_names_the_argument() -> None:
+def test_column_names_the_argument() -> None:
     table = read_table(FRAME, "y", ignore=["remark"])
-    assert table.index("bounds", "on") == 2
+    assert table.column("bounds", "on").start == 2
     with pytest.raises(
         InputDataError, match=r"`bounds` names the column 'y', .*\['a', 'n', 'on'\]"
     ):
-        table.index("bounds", "y")
+        table.column("bounds", "y")
 
 
 def test_long_lists_of_names_are_cut() -> None:

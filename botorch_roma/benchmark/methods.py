@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
 from botorch_roma.fit import fit_roma_model
+from botorch_roma.latent import Encoding, LatentSpace, OneHotEncoding, Vocabulary
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.presets import Preset, get_preset
@@ -35,7 +36,7 @@ class TaskView:
     X: Tensor
     Y: Tensor
     bounds: Tensor
-    discrete: bool
+    vocabulary: Vocabulary | None
     fixed_features: Mapping[int, float]
     post_processing_func: Callable[[Tensor], Tensor] | None
     start_designs: Callable[[int], tuple[Tensor, Tensor]]
@@ -50,7 +51,7 @@ class TaskView:
             X=task.X,
             Y=task.Y,
             bounds=task.bounds,
-            discrete=task.post_processing_func is not None,
+            vocabulary=task.vocabulary,
             fixed_features=task.fixed_features,
             post_processing_func=task.post_processing_func,
             start_designs=blind.start_designs,
@@ -60,31 +61,51 @@ class TaskView:
 
 @dataclass
 class ProxyCache:
-    """Fitted proxies by configuration and seed, so that methods can share one."""
+    """Latent spaces and fitted proxies by configuration and seed, so that methods can share one."""
 
+    spaces: dict[str, tuple[LatentSpace, float]] = field(default_factory=dict)
     models: dict[str, tuple[RoMAModel, float]] = field(default_factory=dict)
 
+    def encoding(self, view: TaskView, preset: Preset, seed: int) -> tuple[Encoding | None, float]:
+        """The encoding of a task's designs and the seconds that its training took."""
+        if view.vocabulary is None:
+            return None, 0.0
+        if preset.encoding == "one_hot":
+            return OneHotEncoding(view.vocabulary, view.X.shape[1]), 0.0
+        key = json.dumps([view.name, preset.latent, seed], sort_keys=True)
+        if key not in self.spaces:
+            start = time.perf_counter()
+            space = LatentSpace.fit(view.X, view.vocabulary, **{"seed": seed, **preset.latent})
+            self.spaces[key] = (space, time.perf_counter() - start)
+        return self.spaces[key]
+
     def get(self, view: TaskView, preset: Preset, seed: int) -> tuple[RoMAModel, float]:
-        """A fitted model and the seconds that its training took."""
-        key = json.dumps([view.name, preset.model, preset.fit, seed], sort_keys=True)
+        """A fitted model and the seconds that its training took, with that of its latent space."""
+        settings = [view.name, preset.model, preset.fit, preset.encoding, preset.latent, seed]
+        key = json.dumps(settings, sort_keys=True)
         if key not in self.models:
+            encoding, encoding_seconds = self.encoding(view, preset, seed)
             start = time.perf_counter()
             with warnings.catch_warnings():
                 # the constant columns are in `fixed_features`
                 warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
-                model = RoMAModel(view.X, view.Y, seed=seed, **preset.model)
+                model = RoMAModel(view.X, view.Y, encoding, seed=seed, **preset.model)
             fit_roma_model(model, **{"seed": seed, **preset.fit})
-            self.models[key] = (model, time.perf_counter() - start)
+            self.models[key] = (model, encoding_seconds + time.perf_counter() - start)
         return self.models[key]
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Candidates ``q x d`` and the seconds of both stages."""
+    """Candidates ``q x d``, the seconds of both stages, and the accuracy of a latent space.
+
+    The accuracy is the share of held-out sequences that come back from encoding and decoding.
+    """
 
     candidates: Tensor
     fit_seconds: float = 0.0
     optimize_seconds: float = 0.0
+    reconstruction: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,33 +116,46 @@ class Method:
         name: Name on the command line.
         label: Name in tables.
         run: ``(view, q, seed, proxies) -> MethodResult``.
-        proxy: Name of the preset whose proxy the method uses; None for none.
+        group: Methods of a group run in one process, to share latent spaces and proxies.
         seeded: Whether the seed makes a difference.
+        discrete: Whether the method is for token sequences only.
     """
 
     name: str
     label: str
     run: Callable[[TaskView, int, int, ProxyCache], MethodResult]
-    proxy: str | None = None
+    group: str = ""
     seeded: bool = True
+    discrete: bool = False
 
 
-def _roma(preset_name: str, **changes: Any) -> Callable[..., MethodResult]:
+def _roma(
+    preset_name: str, encoding: str | None = None, **changes: Any
+) -> Callable[..., MethodResult]:
     """Both stages with a preset; ``changes`` apply to stage 2 only."""
 
     def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-        preset = get_preset(preset_name, view.name, discrete=view.discrete)
+        discrete = view.vocabulary is not None
+        preset = get_preset(preset_name, view.name, discrete=discrete, num_rows=view.X.shape[0])
+        if encoding is not None:
+            preset = replace(preset, encoding=encoding)
         model, fit_seconds = proxies.get(view, preset, seed)
         start = time.perf_counter()
-        candidates, _ = optimize_acqf_roma(
-            PosteriorMean(model),
-            view.bounds,
-            q,
-            fixed_features=view.fixed_features,
-            post_processing_func=view.post_processing_func,
-            **{**preset.optimize, **changes},
-        )
-        return MethodResult(candidates, fit_seconds, time.perf_counter() - start)
+        with warnings.catch_warnings():
+            # the published latent spaces lose their start designs: the table says how many
+            warnings.filterwarnings("ignore", "This latent space loses", InputDataWarning)
+            candidates, _ = optimize_acqf_roma(
+                PosteriorMean(model),
+                view.bounds,
+                q,
+                fixed_features=None if discrete else view.fixed_features,
+                post_processing_func=view.post_processing_func,
+                **{**preset.optimize, **changes},
+            )
+        seconds = time.perf_counter() - start
+        space = getattr(model, "input_transform", None)
+        accuracy = space.history.sequence_accuracy[-1] if isinstance(space, LatentSpace) else None
+        return MethodResult(candidates, fit_seconds, seconds, accuracy)
 
     return run
 
@@ -135,14 +169,20 @@ def _start(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResu
 
 
 def _start_noise(std: float) -> Callable[..., MethodResult]:
-    """Start designs plus Gaussian noise of ``std`` standard deviations of each input."""
+    """Start designs plus Gaussian noise of ``std`` standard deviations of each (one-hot) input."""
 
     def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         X, _ = view.start_designs(q)
+        bounds, scale, encoding = view.bounds, view.X, None
+        if view.vocabulary is not None:
+            encoding = OneHotEncoding(view.vocabulary, X.shape[1]).to(X)
+            X, scale, bounds = encoding.encode(X), encoding.encode(view.X), encoding.bounds
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(X.shape, generator=generator, dtype=torch.double, device="cpu").to(X)
-        X = X + std * view.X.std(dim=0, correction=0) * noise
-        X = torch.maximum(torch.minimum(X, view.bounds[1]), view.bounds[0])
+        X = X + std * scale.std(dim=0, correction=0) * noise
+        X = torch.maximum(torch.minimum(X, bounds[1]), bounds[0])
+        if encoding is not None:
+            X = encoding.decode(X)
         return MethodResult(
             X if view.post_processing_func is None else view.post_processing_func(X)
         )
@@ -159,23 +199,38 @@ _ALL = (
         "gradient_ascent",
         "gradient ascent, proxy of default",
         _roma("default", radius=0.0, region=None),
-        proxy="default",
+        group="default",
     ),
-    Method("author_code", "RoMA, author_code", _roma("author_code"), proxy="author_code"),
-    Method("paper", "RoMA, paper", _roma("paper"), proxy="paper"),
-    Method("default", "RoMA, default", _roma("default"), proxy="default"),
+    Method("author_code", "RoMA, author_code", _roma("author_code"), group="published"),
+    Method("paper", "RoMA, paper", _roma("paper"), group="published"),
+    Method("default", "RoMA, default", _roma("default"), group="default"),
+    Method(
+        "default_latent",
+        "RoMA, default, latent space",
+        _roma("default", encoding="latent"),
+        group="default_latent",
+        discrete=True,
+    ),
 )
 
 #: All methods by name, in the order of the tables.
 METHODS: dict[str, Method] = {m.name: m for m in _ALL}
 
 
-def get_methods(names: list[str] | None = None) -> list[Method]:
+def get_methods(names: list[str] | None = None, *, discrete: bool = True) -> list[Method]:
     """Methods by name, in the order of the tables; all by default.
 
+    Args:
+        names: The methods.
+        discrete: Whether the task holds token sequences, or else methods for these are left out.
+
     Raises:
-        ValueError: For an unknown name.
+        ValueError: For an unknown name, and one that is named but does not apply.
     """
     for name in names or []:
         check_choice("methods", name, METHODS)
-    return [m for m in _ALL if not names or m.name in names]
+        if METHODS[name].discrete and not discrete:
+            raise ValueError(
+                f"`methods` holds {name!r}, which is for token sequences; the task has vectors."
+            )
+    return [m for m in _ALL if (m.name in names if names else discrete or not m.discrete)]

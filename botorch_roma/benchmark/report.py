@@ -34,6 +34,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         **{f"{s}_mean": (s, "mean") for s in SCORES},
         **{f"{s}_std": (s, "std") for s in SCORES},
         num_distinct=("num_distinct", "mean"),
+        reconstruction=("reconstruction", lambda r: r.astype(float).mean()),
         oracle_calls_before=("oracle_calls_before", "max"),
         fit_seconds=("fit_seconds", "mean"),
         optimize_seconds=("optimize_seconds", "mean"),
@@ -59,9 +60,9 @@ def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
         f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
         "",
         "| method | full 100th | full 50th | visible 100th | visible 50th | distinct "
-        "| stage 1, s | stage 2, s |",
-        "|---|---|---|---|---|---|---|---|",
-        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | |",
+        "| reconstruction | stage 1, s | stage 2, s |",
+        "|---|---|---|---|---|---|---|---|---|",
+        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | | |",
     ]
     for row in summary.to_dict("records"):
         method = METHODS[row["method"]]
@@ -69,8 +70,10 @@ def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
         if method.seeded and row["seeds"] > 1:
             scores = [f"{v} ± {row[f'{s}_std']:.3f}" for v, s in zip(scores, SCORES, strict=True)]
         seconds = [f"{row[f'{stage}_seconds']:.1f}" for stage in ("fit", "optimize")]
-        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", *seconds]
-        lines.append("| " + " | ".join(cells) + " |")
+        accuracy = row["reconstruction"]  # NaN without a latent space
+        share = f"{accuracy:.1%}" if accuracy == accuracy else ""
+        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds]
+        lines.append("| " + " | ".join(cells).replace("|  |", "| |") + " |")
     return "\n".join(lines) + "\n"
 
 

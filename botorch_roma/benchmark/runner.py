@@ -15,6 +15,7 @@ import torch
 
 from botorch_roma.benchmark.methods import (
     METHODS,
+    Method,
     MethodResult,
     ProxyCache,
     TaskView,
@@ -45,7 +46,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """Methods that share a fitted proxy, with one seed."""
+    """Methods of one group, with one seed."""
 
     spec: TaskSpec
     methods: tuple[str, ...]
@@ -79,12 +80,13 @@ def run_job(job: Job) -> list[tuple[str, MethodResult]]:
         torch.set_num_threads(threads)
 
 
-def _make_jobs(spec: TaskSpec, names: list[str] | None, seeds: range, q: int) -> list[Job]:
-    """One job per proxy and seed, the expensive ones first."""
+def _make_jobs(spec: TaskSpec, methods: list[Method], seeds: range, q: int) -> list[Job]:
+    """One job per group and seed, the expensive ones first."""
     groups: dict[str, list[str]] = {}
-    for method in get_methods(names):
-        groups.setdefault(method.proxy or "", []).append(method.name)
-    order = sorted(groups, key=lambda proxy: ("paper", "author_code", "default", "").index(proxy))
+    for method in methods:
+        groups.setdefault(method.group, []).append(method.name)
+    known = [*dict.fromkeys(m.group for m in METHODS.values())]
+    order = sorted(groups, key=known.index, reverse=True)
     return [Job(spec, tuple(groups[g]), seed, q) for g in order for seed in seeds]
 
 
@@ -126,8 +128,9 @@ def run_benchmark(
     Returns:
         One row per method and seed: ``task``, ``method``, ``seed``, the 100th and 50th percentile
         on both scales (``full_100``, ``full_50``, ``visible_100``, ``visible_50``),
-        ``num_distinct``, ``oracle_calls_before`` (0 by construction, checked), ``fit_seconds``,
-        ``optimize_seconds``.
+        ``num_distinct``, ``reconstruction`` (held-out sequences that come back from the latent
+        space, where there is one), ``oracle_calls_before`` (0 by construction, checked),
+        ``fit_seconds``, ``optimize_seconds``.
 
     Raises:
         ValueError: For unknown methods, or numbers below 1.
@@ -138,8 +141,9 @@ def run_benchmark(
     check_int("num_seeds", num_seeds, minimum=1)
     check_int("q", q, minimum=1)
     check_int("num_workers", num_workers, minimum=1)
-    jobs = _make_jobs(spec, methods, range(num_seeds), q)
     task = spec.load()
+    chosen = get_methods(methods, discrete=task.vocabulary is not None)
+    jobs = _make_jobs(spec, chosen, range(num_seeds), q)
     finished = _run_jobs(jobs, num_workers)
     results: dict[tuple[str, int], MethodResult] = {}
     for _ in track(range(len(jobs)), total=len(jobs), description=spec.name, enabled=progress):
@@ -152,7 +156,7 @@ def run_benchmark(
         )
     rows = [
         _score(task, method.name, seed, results[method.name, seed], calls_before)
-        for method in get_methods(methods)
+        for method in chosen
         for seed in range(num_seeds)
     ]
     return pd.DataFrame(rows)
@@ -169,6 +173,7 @@ def _score(
         row[f"{scale}_100"] = scores.max().item()
         row[f"{scale}_50"] = scores.quantile(0.5).item()
     row["num_distinct"] = len(set(distinct_keys(result.candidates, task.X.std(dim=0))))
+    row["reconstruction"] = result.reconstruction
     row["oracle_calls_before"] = calls_before
     row["fit_seconds"] = round(result.fit_seconds, 2)
     row["optimize_seconds"] = round(result.optimize_seconds, 2)

@@ -65,9 +65,43 @@ class Encoding(InputTransform):
             UnsupportedError: If the encoding mixes the columns of a design.
         """
         raise UnsupportedError(
-            f"{type(self).__name__} mixes the columns of a design, so column {i} cannot be fixed or "
-            "constrained on its own; use a one-hot encoding."
+            f"{type(self).__name__} mixes the columns of a design, so column {i} cannot be fixed "
+            "or constrained on its own; use a one-hot encoding."
         )
+
+    def numeric_column(self, i: int) -> int:
+        r"""Column of the encoding that holds column ``i`` of a design as it is.
+
+        Raises:
+            UnsupportedError: If column ``i`` is no number.
+        """
+        raise UnsupportedError(
+            f"Column {i} holds tokens ({type(self).__name__}), which linear constraints cannot "
+            "refer to; use `nonlinear_inequality_constraints` or leave the column out."
+        )
+
+    def encode_bounds(self, bounds: Tensor) -> Tensor:
+        r"""Bounds of the vectors ``2 x e`` for bounds of the designs ``2 x d``.
+
+        Raises:
+            UnsupportedError: If the encoding cannot express them.
+        """
+        own = self.design_bounds.to(bounds)
+        if not torch.equal(bounds, own):
+            raise UnsupportedError(
+                f"{type(self).__name__} knows no other bounds than those of its tokens, "
+                f"{own[:, 0].tolist()} in each column; use `fixed_features` or "
+                "`nonlinear_inequality_constraints` to leave tokens out."
+            )
+        return self.bounds.to(bounds)
+
+    def check_designs(self, X: Tensor) -> None:  # most encodings lose nothing
+        r"""Raise if designs ``n x d`` would not survive :meth:`encode` and :meth:`decode`."""
+
+    @property
+    @abstractmethod
+    def design_bounds(self) -> Tensor:
+        r"""Bounds of the designs, ``2 x d``."""
 
     def transform(self, X: Tensor) -> Tensor:
         """:meth:`encode`, as BoTorch calls it."""
@@ -76,6 +110,14 @@ class Encoding(InputTransform):
     def untransform(self, X: Tensor) -> Tensor:
         """:meth:`decode`, as BoTorch calls it."""
         return self.decode(X)
+
+    def equals(self, other: InputTransform) -> bool:
+        """Whether another transform encodes in the same way."""
+        return self is other or (
+            isinstance(other, Encoding)
+            and (self.dim, self.encoded_dim) == (other.dim, other.encoded_dim)
+            and super().equals(other)
+        )
 
     def snap(self, Z: Tensor) -> Tensor:
         r"""Move vectors ``... x e`` to the encoding of the design that they stand for."""
@@ -94,6 +136,20 @@ class TokenEncoding(Encoding):
     def __init__(self, vocabulary: Vocabulary, length: int, bounds: Tensor) -> None:
         super().__init__(check_int("length", length, minimum=1), bounds)
         self.vocabulary, self.length = vocabulary, length
+
+    @property
+    def design_bounds(self) -> Tensor:
+        r"""From 0 to the last token, ``2 x L``."""
+        last = self.vocabulary.num_classes - 1.0
+        return self.bounds.new_tensor([[0.0], [last]]).repeat(1, self.length)
+
+    def equals(self, other: InputTransform) -> bool:
+        """Whether another transform encodes in the same way."""
+        return (
+            isinstance(other, TokenEncoding)
+            and self.vocabulary == other.vocabulary
+            and super().equals(other)
+        )
 
     def _check(self, X: Tensor) -> Tensor:
         if X.shape[-1] != self.length:

@@ -94,8 +94,8 @@ class Vocabulary:
             length: Number of tokens of a row; that of the longest sequence by default.
 
         Raises:
-            InputDataError: For empty or too long sequences, unknown symbols, and lengths that differ
-                where there is no padding; names the row.
+            InputDataError: For empty or too long sequences, unknown symbols, and lengths that
+                differ where there is no padding; names the row.
         """
         _check_strings(strings)
         number = {s: i for i, s in enumerate(self.symbols)}

@@ -24,6 +24,7 @@ from botorch.utils.datasets import SupervisedDataset
 from torch import Tensor
 from torch.nn import Parameter, ParameterList
 
+from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.base import ProxyModel
 from botorch_roma.network import ProxyNetwork
 from botorch_roma.validation import (
@@ -65,7 +66,8 @@ class RoMAModel(ProxyModel):
     Args:
         train_X: Designs, ``n x d``, in the user's space.
         train_Y: Measured outcomes, ``n x m``; larger is better, as everywhere in BoTorch.
-        input_transform: Applied to the inputs before z-scoring; none by default.
+        input_transform: Applied to the inputs before z-scoring; none by default. An
+            :class:`~botorch_roma.latent.Encoding` makes designs tokens.
         outcome_transform: Applied to the outcomes before z-scoring; none by default.
         train_Yvar: Known variances of the measurement noise, ``n x m``; the noisier a
             measurement, the less it counts. None by default: all noise is learned from the data.
@@ -102,7 +104,8 @@ class RoMAModel(ProxyModel):
     ) -> None:
         super().__init__()
         check_training_data(train_X, train_Y)
-        warn_constant_columns(train_X)
+        if not isinstance(input_transform, Encoding):  # of its constant tokens a model sees nothing
+            warn_constant_columns(train_X)
         self.num_members = check_int("num_members", num_members, minimum=1)
         self.seed = check_int("seed", seed, minimum=0)
         # not persistent: the state dict must load into a model that was built on other rows
@@ -198,6 +201,18 @@ class RoMAModel(ProxyModel):
         """
         means, _ = self._member_moments(self.standardize_inputs(X))
         return means * self.y_std + self.y_mean
+
+    def encoded(self) -> RoMAModel:
+        r"""A copy whose inputs are what the input transform makes of designs.
+
+        Networks and outcomes are the same; :attr:`train_X` holds the transformed designs.
+        """
+        new = copy.deepcopy(self)
+        if hasattr(self, "input_transform"):
+            with torch.no_grad():
+                new.train_X = self.transform_inputs(self.train_X).detach()
+            del new.input_transform
+        return new
 
     def subset_output(self, idcs: list[int]) -> RoMAModel:
         r"""A copy of the model with some of its outputs.

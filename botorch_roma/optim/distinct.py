@@ -8,12 +8,11 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import torch
-from botorch.acquisition import AcquisitionFunction
 from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import CandidateGenerationError
 from torch import Tensor
 
-from botorch_roma.optim.constraints import FeasibleSet
+from botorch_roma.optim.encoded import Problem
 from botorch_roma.optim.generation import UpdateResult
 from botorch_roma.optim.initializers import distinct_keys
 
@@ -30,24 +29,25 @@ NEARBY_WIDTHS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 def distinct_candidates(
     result: UpdateResult,
-    acq_function: AcquisitionFunction,
-    feasible_set: FeasibleSet,
+    problem: Problem,
     scale: Tensor,
     post_processing_func: PostProcessing | None = None,
     X_avoid: Tensor | None = None,
+    start: Tensor | None = None,
 ) -> Tensor:
-    r"""Final candidates, post-processed; each duplicate replaced.
+    r"""Final candidates, decoded and post-processed; each duplicate replaced.
 
-    A duplicate goes back along its own recorded path, then along those of the others, then to the
-    best of some designs drawn around it.
+    A duplicate goes back along its own recorded path, then along those of the others, then to a
+    start design (which an encoding may have lost on the way), then to the best of some designs
+    drawn around it.
 
     Args:
         result: Final candidates and snapshots.
-        acq_function: Chooses among the designs drawn.
-        feasible_set: The allowed designs.
-        scale: Length unit of each input, ``d``.
+        problem: What the result solves; its acquisition function chooses among designs drawn.
+        scale: Length unit of each column of a design, ``d``.
         post_processing_func: Applied to ``n x d`` designs before they are compared.
         X_avoid: Designs that may not be returned, ``n x d``.
+        start: The start designs before they were encoded, ``B x d``.
 
     Returns:
         Candidates, ``B x d``.
@@ -55,7 +55,11 @@ def distinct_candidates(
     Raises:
         CandidateGenerationError: If there are not that many designs within reach.
     """
-    process = post_processing_func or (lambda X: X)
+
+    def process(Z: Tensor) -> Tensor:
+        X = problem.decode(Z)
+        return X if post_processing_func is None else post_processing_func(X)
+
     X = process(result.X).clone()
     seen = set() if X_avoid is None else set(distinct_keys(X_avoid, scale))
     avoided = len(seen)
@@ -68,15 +72,17 @@ def distinct_candidates(
         return X
 
     def allowed(designs: Tensor) -> Tensor:
-        return process(feasible_set.project(designs, final=True))
+        return process(problem.feasible_set.project(designs, final=True))
 
     others = _positions_of_all(result.snapshots, allowed)  # what is taken stays taken: one pass
     from_start = from_nearby = 0
     for i in duplicates:
         found = _first_new(_own_positions(result.snapshots, i, allowed), seen, scale)
         found = found or _first_new(others, seen, scale)
+        if start is not None:
+            found = found or _first_new(((x, True) for x in start), seen, scale)
         if found is None:
-            design = _nearby(X[i], acq_function, feasible_set, allowed, seen, scale)
+            design = _nearby(problem.encode(X[i]), problem, allowed, seen, scale)
             if design is None:
                 raise CandidateGenerationError(
                     f"Only {X.shape[0] - len(duplicates) + duplicates.index(i)} of {X.shape[0]} "
@@ -130,23 +136,20 @@ def _first_new(positions: Iterator[Position], seen: set[bytes], scale: Tensor) -
 
 
 def _nearby(
-    x: Tensor,
-    acq_function: AcquisitionFunction,
-    feasible_set: FeasibleSet,
-    allowed: PostProcessing,
-    seen: set[bytes],
-    scale: Tensor,
+    x: Tensor, problem: Problem, allowed: PostProcessing, seen: set[bytes], scale: Tensor
 ) -> Tensor | None:
-    r"""The best new design of those drawn around ``x``, as close as there is one."""
+    r"""The best new design of those drawn around the vector ``x``, as close as there is one."""
+    feasible_set = problem.feasible_set
     generator = torch.Generator().manual_seed(0)
     for width in NEARBY_WIDTHS:
         noise = torch.randn(NUM_NEARBY, len(x), generator=generator, dtype=torch.double)
-        designs = allowed(x + width * scale * noise.to(x))
+        designs = allowed(x + width * feasible_set.scale * noise.to(x))
         new = torch.tensor([k not in seen for k in distinct_keys(designs, scale)])
         designs = designs[new.to(designs.device)]
         if feasible_set.nonlinear and len(designs):
-            designs = designs[feasible_set.nonlinear_feasible(designs)]
+            designs = designs[feasible_set.nonlinear_feasible(problem.encode(designs))]
         if len(designs):
             with torch.no_grad():
-                return designs[acq_function(designs.unsqueeze(1)).argmax()]
+                values = problem.acq_function(problem.encode(designs).unsqueeze(1))
+            return designs[values.argmax()]
     return None

@@ -10,13 +10,13 @@ The adaptation restarts from the fitted weights at every update. All candidates 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from botorch.acquisition import AcquisitionFunction
-from botorch.exceptions.errors import CandidateGenerationError
+from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.logging import logger
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from botorch_roma.adaptation import Adaptation
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
+from botorch_roma.optim.encoded import find_encoding
 from botorch_roma.optim.initializers import (
     input_scale,
     measured_acquisition_values,
@@ -95,6 +96,11 @@ def gen_candidates_roma(
     check_same_kind("initial_conditions", initial_conditions, train_X)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    if find_encoding(acquisition_function) is not None:
+        raise UnsupportedError(
+            "`gen_candidates_roma` moves vectors, and the model of `acquisition_function` has an "
+            "encoding of its designs; use `optimize_acqf_roma`, which decodes them."
+        )
     b, q, d = initial_conditions.shape
     bounds = _as_bounds(lower_bounds, upper_bounds, initial_conditions)
     feasible_set = FeasibleSet(
@@ -165,6 +171,7 @@ def run_updates(
     options: RoMAOptions,
     *,
     points_per_batch: int = 1,
+    snap: Callable[[Tensor], Tensor] | None = None,
     timeout_sec: float | None = None,
     trajectory: Trajectory | None = None,
     progress: bool = False,
@@ -178,6 +185,7 @@ def run_updates(
         options: Settings of stage 2.
         points_per_batch: Number of consecutive candidates that the acquisition function sees
             jointly.
+        snap: Moves designs to the nearest ones that an encoding stands for.
         timeout_sec: Time budget in seconds.
         trajectory: A record to fill.
         progress: Show a progress bar on standard error.
@@ -186,6 +194,11 @@ def run_updates(
         raise ValueError(
             f"`trajectory` must be empty, received one of {len(trajectory.predicted)} updates; "
             "pass a new `Trajectory()`."
+        )
+    if options.reencode_every is not None and snap is None:
+        raise UnsupportedError(
+            "`reencode_every` needs a model with an encoding of its designs as `input_transform`, "
+            f"received {options.reencode_every} and none; leave it out."
         )
     start = time.monotonic()
     X = feasible_set.project(X, final=True)
@@ -203,7 +216,10 @@ def run_updates(
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
         step = ascent.step(X, trajectory)
-        X = feasible_set.retreat(X, feasible_set.project(X + step))
+        X_new = feasible_set.project(X + step)
+        if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
+            X_new = feasible_set.project(snap(X_new))
+        X = feasible_set.retreat(X, X_new)
         ascent.relabel(X)
         updates = t + 1
         if updates % every == 0:

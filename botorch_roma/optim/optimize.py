@@ -18,6 +18,7 @@ from botorch_roma.closed_form import Loss
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.distinct import distinct_candidates
+from botorch_roma.optim.encoded import encoded_problem, find_encoding, plain_problem
 from botorch_roma.optim.generation import final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
@@ -67,6 +68,7 @@ def optimize_acqf_roma(
     lr: float = 1e-2,
     num_updates: int = 300,
     region: float | None = 4.0,
+    reencode_every: int | None = None,
     trajectory: Trajectory | None = None,
     progress: bool = False,
     **ic_gen_kwargs: Any,
@@ -78,6 +80,10 @@ def optimize_acqf_roma(
     acquisition values) and distinct at the end: one that ends in a design that is already
     taken goes back along its own recorded path (up to 64 positions), then along those of others,
     to a design that is not; failing that, to the best of some designs drawn around it.
+
+    Where the model has an :class:`~botorch_roma.latent.Encoding` as its ``input_transform``, the
+    vectors of the encoding move, and everything that goes in or comes out is designs (tokens,
+    say); the trajectory alone holds vectors.
 
     The arguments up to ``retry_on_optimization_warning`` are those of
     :func:`botorch.optim.optimize_acqf`; what does not apply is refused.
@@ -118,6 +124,7 @@ def optimize_acqf_roma(
         lr: Step size in z-scored inputs.
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
+        reencode_every: Decode and encode the candidates after this many updates, or None.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
         progress: Show a progress bar on standard error.
         ic_gen_kwargs: Passed on to ``ic_generator``.
@@ -158,6 +165,7 @@ def optimize_acqf_roma(
         lr=lr,
         num_updates=num_updates,
         region=region,
+        reencode_every=reencode_every,
     )
     model = roma_models(acq_function)[0]
     _check_arguments(model, bounds, q, num_restarts, raw_samples, options, timeout_sec)
@@ -173,6 +181,14 @@ def optimize_acqf_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=scale,
     )
+    encoding = find_encoding(acq_function)
+    if encoding is None:
+        problem = plain_problem(acq_function, feasible_set)
+    else:
+        _refuse(raw_samples=raw_samples, ic_generator=ic_generator)  # they would make vectors
+        problem = encoded_problem(
+            acq_function, encoding, feasible_set, nonlinear_inequality_constraints
+        )
     if ic_gen_kwargs and ic_generator is None:
         raise UnsupportedError(
             f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
@@ -205,22 +221,30 @@ def optimize_acqf_roma(
             **ic_gen_kwargs,
         )
         start = _check_start(start, bounds, q, scale, name="ic_generator")
+    shape, start = start.shape[:2], start.flatten(end_dim=1)
+    if encoding is not None:
+        encoding.check_designs(start)
     result = run_updates(
-        start.reshape(-1, bounds.shape[1]),
-        acq_function,
-        feasible_set,
+        problem.encode(start),
+        problem.acq_function,
+        problem.feasible_set,
         settings,
+        snap=problem.snap,
         timeout_sec=timeout_sec,
         trajectory=trajectory,
         progress=progress,
     )
     X = distinct_candidates(
-        result, acq_function, feasible_set, scale, post_processing_func, X_avoid
+        result,
+        problem,
+        scale,
+        post_processing_func,
+        X_avoid,
+        start=None if encoding is None else start,
     )
     _warn_infeasible(X, feasible_set, scale)
     values = final_values(acq_function, X.unsqueeze(1))
     if not return_best_only:
-        shape = start.shape[:2]
         return X.reshape(*shape, -1), values.reshape(shape) if return_acq_values else None
     if X.shape[0] > q:
         best = values.topk(q).indices

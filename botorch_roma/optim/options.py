@@ -38,6 +38,9 @@ class RoMAOptions:
             the objective, so a candidate stops once its predicted gain reaches ``region``
             standard deviations of the outcome (after the outcome transform, if there is one;
             with several outputs or models, of the acquisition value). None switches it off.
+        reencode_every: After this many updates every candidate is decoded and encoded again,
+            which keeps it where the encoding stands for designs. Needs a model with an encoding;
+            None for never.
 
     Raises:
         ValueError: For a value out of range, named with the value received.
@@ -54,6 +57,7 @@ class RoMAOptions:
     lr: float = 1e-2
     num_updates: int = 300
     region: float | None = 4.0
+    reencode_every: int | None = None
 
     def __post_init__(self) -> None:
         check_float("radius", self.radius)
@@ -70,6 +74,8 @@ class RoMAOptions:
         check_int("num_updates", self.num_updates, minimum=0)
         if self.region is not None:
             check_float("region", self.region, exclusive=True)
+        if self.reencode_every is not None:
+            check_int("reencode_every", self.reencode_every, minimum=1)
 
     @classmethod
     def names(cls) -> set[str]:

@@ -70,9 +70,7 @@ def load_tfbind8(
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged or another one than expected.
     """
-    x, y = read_table(
-        "tf_bind_8-SIX6_REF_R1/tf_bind_8", data_dir, TFBIND8_SOURCE, verify_checksums
-    )
+    x, y = read_table("tf_bind_8-SIX6_REF_R1/tf_bind_8", data_dir, TFBIND8_SOURCE, verify_checksums)
     visible, edition = split_table(y, 50, TFBIND8_EDITIONS, "tfbind8")
     tokens = torch.from_numpy(x)
     values = torch.from_numpy(y).to(dtype)

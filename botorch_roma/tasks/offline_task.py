@@ -306,8 +306,8 @@ def _outside(X: Tensor, bounds: Tensor) -> Tensor:
 
 def _check_tokens(X: Tensor, vocabulary: Vocabulary, name: str) -> None:
     """Raise unless ``X`` holds tokens, with padding at the end of a sequence only."""
-    wrong = (X != X.floor()).any(dim=1) | (vocabulary.canonical(X) != X).any(dim=1)
-    wrong |= ((X < 0) | (X >= vocabulary.num_classes)).any(dim=1)
+    wrong = (X.floor() != X).any(dim=1) | (vocabulary.canonical(X) != X).any(dim=1)
+    wrong |= ((X < 0) | (vocabulary.num_classes <= X)).any(dim=1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
         raise ValueError(

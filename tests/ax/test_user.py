@@ -22,10 +22,9 @@ from botorch_roma.ax import attach_offline_data, offline_experiment, roma_genera
 folder, data = sys.argv[1:3]
 if data:
     from botorch_roma.tasks import load_task
-    from botorch_roma.tasks.design_bench import decode_tokens
     task = load_task("tfbind8", data_dir=data)
     rows = np.random.default_rng(0).choice(task.num_rows, 1000, replace=False)
-    tokens = decode_tokens(task.X[rows]).numpy()
+    tokens = task.X[rows].long().numpy()
     df = pd.DataFrame(np.array(list("ACGT"))[tokens], columns=[f"p{i}" for i in range(8)])
     df["y"] = task.Y[rows].flatten().double().numpy()
 else:

@@ -21,5 +21,6 @@ def quick_presets(monkeypatch: pytest.MonkeyPatch) -> None:
             {"hidden_sizes": (8,)},
             {"epochs": 2, "num_ascent_steps": 1, "batch_size": 512, "lr": 1e-2},
             {"num_updates": 4, "num_adaptation_steps": 2, **change},
+            latent={"epochs": 2, "latent_dim": 4, "hidden_sizes": (16,), "min_reconstruction": 0.0},
         )
-        monkeypatch.setitem(presets._FACTORIES, name, lambda settings, preset=preset: preset)
+        monkeypatch.setitem(presets._FACTORIES, name, lambda *_, preset=preset: preset)

@@ -11,6 +11,7 @@ from torch import Tensor
 from botorch_roma import OfflineTask, load_task
 from botorch_roma.benchmark import methods as module
 from botorch_roma.benchmark.methods import METHODS, ProxyCache, TaskView, get_methods
+from botorch_roma.latent import Vocabulary
 from botorch_roma.optim.initializers import distinct_keys
 
 NAMES = [
@@ -22,8 +23,10 @@ NAMES = [
     "author_code",
     "paper",
     "default",
+    "default_latent",
 ]
-ROMA = NAMES[4:]
+VECTORS = NAMES[:-1]
+ROMA = VECTORS[4:]
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,21 @@ def grid(X: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def discrete_task() -> OfflineTask:
+def token_task() -> OfflineTask:
+    """Sequences of six letters out of three; the more of the last one the better."""
+    tokens = torch.randint(3, (200, 6), generator=torch.Generator().manual_seed(0)).double()
+    return OfflineTask(
+        name="letters",
+        X=tokens,
+        Y=(tokens == 2).double().sum(dim=-1, keepdim=True),
+        vocabulary=Vocabulary("abc"),
+        oracle=lambda X: (X == 2).sum(dim=-1).double(),
+        ranges={"full": (0.0, 6.0)},
+    )
+
+
+@pytest.fixture(scope="module")
+def grid_task() -> OfflineTask:
     """Designs on a grid, with a column that never varies."""
     X = grid(torch.rand(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double))
     X[:, 1] = 0.5
@@ -66,7 +83,7 @@ def test_a_view_has_everything_but_the_oracle(task: OfflineTask) -> None:
     assert torch.equal(view.bounds, task.bounds)
     assert torch.equal(view.start_designs(3)[0], task.start_designs(3)[0])
     assert torch.equal(view.random_designs(3, 1), task.random_designs(3, 1))
-    assert not view.discrete
+    assert view.vocabulary is None
     reachable = [getattr(view, f.name) for f in dataclasses.fields(view)]
     owners = [owner for v in reachable if (owner := getattr(v, "__self__", None)) is not None]
     assert len(owners) == 2
@@ -76,14 +93,13 @@ def test_a_view_has_everything_but_the_oracle(task: OfflineTask) -> None:
     assert task.num_oracle_calls == 0
 
 
-def test_view_of_a_discrete_task(discrete_task: OfflineTask) -> None:
-    view = TaskView.of(discrete_task)
-    assert view.discrete
+def test_view_of_a_task_on_a_grid(grid_task: OfflineTask) -> None:
+    view = TaskView.of(grid_task)
     assert view.fixed_features == {1: 0.5}
     assert view.post_processing_func is grid
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VECTORS)
 def test_candidates(task: OfflineTask, name: str) -> None:
     """Valid ones, the same again for the same seed, and without a call of the oracle."""
     view, method = TaskView.of(task), METHODS[name]
@@ -98,13 +114,45 @@ def test_candidates(task: OfflineTask, name: str) -> None:
     assert task.num_oracle_calls == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_candidates_of_a_discrete_task(discrete_task: OfflineTask, name: str) -> None:
-    X = METHODS[name].run(TaskView.of(discrete_task), 6, 0, ProxyCache()).candidates
+@pytest.mark.parametrize("name", VECTORS)
+def test_candidates_of_a_task_on_a_grid(grid_task: OfflineTask, name: str) -> None:
+    X = METHODS[name].run(TaskView.of(grid_task), 6, 0, ProxyCache()).candidates
     assert torch.equal(X, grid(X))
     if name in ROMA:
         assert X[:, 1].eq(0.5).all()
         assert len(torch.unique(X, dim=0)) == 6
+
+
+@pytest.mark.filterwarnings("ignore:.* found no design of their own")  # a VAE hardly trained
+@pytest.mark.parametrize("name", NAMES)
+def test_candidates_of_a_token_task(token_task: OfflineTask, name: str) -> None:
+    view = TaskView.of(token_task)
+    assert view.vocabulary == Vocabulary("abc")
+    first, again = (METHODS[name].run(view, 6, 1, ProxyCache()) for _ in range(2))
+    X = first.candidates
+    assert X.shape == (6, 6)
+    assert torch.equal(X, again.candidates)
+    assert set(X.flatten().tolist()) <= {0.0, 1.0, 2.0}
+    assert (first.reconstruction is not None) == (name == "default_latent")
+    if name in ROMA:
+        assert len(torch.unique(X, dim=0)) == 6
+    assert token_task.num_oracle_calls == 0
+
+
+def test_noise_flips_letters_of_tokens(token_task: OfflineTask) -> None:
+    """In one-hot columns: a little noise changes nothing, a lot of it some of the letters."""
+    view = TaskView.of(token_task)
+    start = view.start_designs(50)[0]
+    little = METHODS["start_noise_0.2"].run(view, 50, 0, ProxyCache()).candidates
+    lot = METHODS["start_noise_1"].run(view, 50, 0, ProxyCache()).candidates
+    assert (little != start).double().mean() < 0.02
+    assert 0.1 < (lot != start).double().mean() < 0.6
+
+
+def test_methods_for_tokens_are_left_out_for_vectors() -> None:
+    assert [m.name for m in get_methods(discrete=False)] == VECTORS
+    with pytest.raises(ValueError, match=r"'default_latent', which is for token sequences"):
+        get_methods(["default_latent"], discrete=False)
 
 
 def test_trivial_methods(task: OfflineTask) -> None:
@@ -169,8 +217,8 @@ def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatc
     assert not all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_proxies_are_told_apart_by_task(task: OfflineTask, discrete_task: OfflineTask) -> None:
+def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTask) -> None:
     proxies = ProxyCache()
-    for each in (task, discrete_task):
+    for each in (task, grid_task):
         METHODS["default"].run(TaskView.of(each), 4, 0, proxies)
     assert len(proxies.models) == 2

@@ -19,6 +19,7 @@ def run(method: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
         "seed": seed,
         **{name: score + i for i, name in enumerate(SCORES)},
         "num_distinct": 4,
+        "reconstruction": None,
         "oracle_calls_before": 0,
         "fit_seconds": 1.0,
         "optimize_seconds": 3.0,
@@ -33,7 +34,7 @@ def runs() -> pd.DataFrame:
             run("paper", 0, 0.1),
             run("paper", 1, 0.2, num_distinct=2, fit_seconds=2.0),
             run("paper", 2, 0.6, optimize_seconds=9.0),
-            run("default", 0, 0.5),
+            run("default", 0, 0.5, reconstruction=0.875),
             run("start", 0, 0.4),
             run("start", 1, 0.4),
             run("start", 2, 0.4),
@@ -94,16 +95,16 @@ def test_markdown(runs: pd.DataFrame, task: OfflineTask) -> None:
     assert "`visible` (best visible design = 1, the paper's)" in text
     assert "visible: 0 to 10" in text
     assert "full: 0 to 20" in text
-    assert "| best visible design | 0.500 | | 1.000 | | | | |" in lines
+    assert "| best visible design | 0.500 | | 1.000 | | | | | |" in lines
     rows = [line for line in lines if line.startswith("| RoMA") or line.startswith("| start")]
     assert rows == [
         "| RoMA, paper | 0.300 ± 0.265 | 1.300 ± 0.265 | 2.300 ± 0.265 | 3.300 ± 0.265 | 3 "
-        "| 1.3 | 5.0 |",
-        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 1.0 | 3.0 |",
-        "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | 1.0 | 3.0 |",
+        "| | 1.3 | 5.0 |",
+        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 87.5% | 1.0 | 3.0 |",
+        "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | | 1.0 | 3.0 |",
     ]
     columns = {line.count("|") for line in lines if line.startswith("|")}
-    assert columns == {9}
+    assert columns == {10}
     assert text.endswith("\n")
 
 

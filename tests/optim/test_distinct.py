@@ -13,6 +13,7 @@ from torch import Tensor
 from botorch_roma.optim import distinct as distinct_module
 from botorch_roma.optim.constraints import FeasibleSet
 from botorch_roma.optim.distinct import distinct_candidates
+from botorch_roma.optim.encoded import plain_problem
 from botorch_roma.optim.generation import UpdateResult
 from botorch_roma.optim.initializers import distinct_keys
 
@@ -44,8 +45,8 @@ def resolve(
     X_avoid = None
     if avoid is not None:
         X_avoid = torch.tensor(avoid, dtype=torch.double).unsqueeze(-1).repeat(1, 2)
-    feasible_set = FeasibleSet(SQUARE, **options)
-    return distinct_candidates(result, Sum(), feasible_set, SCALE, process, X_avoid)
+    problem = plain_problem(Sum(), FeasibleSet(SQUARE, **options))
+    return distinct_candidates(result, problem, SCALE, process, X_avoid)
 
 
 def diagonal(X: Tensor) -> list[float]:
