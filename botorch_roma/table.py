@@ -268,8 +268,8 @@ def _read_categories(column: pd.Series[Any], name: str, start: int) -> tuple[Ten
     if len(values) > MAX_CATEGORIES or (len(values) == len(column) and len(values) > 1):
         raise InputDataError(
             f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}) and "
-            f"holds {len(values)} different texts in {len(column)} rows, too many for categories; leave "
-            "it out with `ignore`, or name it in `sequences`."
+            f"holds {len(values)} different texts in {len(column)} rows, too many for categories; "
+            "leave it out with `ignore`, or name it in `sequences`."
         )
     vocabulary = Vocabulary([str(v) or "(empty)" for v in values])
     number = {v: i for i, v in enumerate(values)}
