@@ -4,10 +4,12 @@ Mixed designs: one encoding per block of columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
+from botorch.exceptions.errors import UnsupportedError
 from botorch.models.transforms.input import InputTransform
 from torch import Tensor
 from torch.nn import ModuleList
@@ -108,12 +110,14 @@ class ColumnEncoding(Encoding):
     def columns_of(self, i: int) -> Sequence[int]:
         """Columns of the encoding that hold column ``i`` of a design alone."""
         block, place, first = self._block_of(i)
-        return [first + c for c in block.columns_of(place)]
+        with _naming_column(i):
+            return [first + c for c in block.columns_of(place)]
 
     def numeric_column(self, i: int) -> int:
         """Column of the encoding that holds column ``i`` of a design as it is."""
         block, place, first = self._block_of(i)
-        return first + block.numeric_column(place)
+        with _naming_column(i):
+            return first + block.numeric_column(place)
 
     def encode_bounds(self, bounds: Tensor) -> Tensor:
         r"""Bounds of the vectors ``2 x e`` for bounds of the designs ``2 x d``."""
@@ -137,3 +141,12 @@ class ColumnEncoding(Encoding):
             and len(self.blocks) == len(other.blocks)
             and all(a.equals(b) for a, b in zip(self._encodings, other._encodings, strict=True))
         )
+
+
+@contextmanager
+def _naming_column(i: int) -> Iterator[None]:
+    """Add to an error of a block which column of the design it is about."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"Column {i}: {error}") from None

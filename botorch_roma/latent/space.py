@@ -141,7 +141,7 @@ class LatentSpace(TokenEncoding):
     @torch.no_grad()
     def decode(self, Z: Tensor) -> Tensor:
         r"""Latents ``... x e`` to the likeliest tokens, ``... x L``."""
-        rows = Z.reshape(-1, self.encoded_dim).to(self.bounds)
+        rows = self._check_vectors(Z).reshape(-1, self.encoded_dim).to(self.bounds)
         tokens = torch.cat([self._best_tokens(self.vae.decode(z)) for z in rows.split(CHUNK_SIZE)])
         return tokens.to(Z).reshape(*Z.shape[:-1], self.length)
 
@@ -170,7 +170,9 @@ class LatentSpace(TokenEncoding):
 
         Raises:
             ModelFittingError: If fewer than ``min_reconstruction`` of them come back.
+            ValueError: For padding that is not at the end, and empty sequences.
         """
+        super().check_designs(X)
         share = self.reconstruction(X)
         if share >= max(self.min_reconstruction, 0.5):
             return
