@@ -82,11 +82,11 @@ class ColumnEncoding(Encoding):
     def _encodings(self) -> list[Encoding]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _split(self, X: Tensor, *, encoded: bool = False) -> tuple[Tensor, ...]:
-        sizes = [b.encoded_dim if encoded else b.dim for b in self._encodings]
+    def _split(self, X: Tensor, name: str = "X") -> tuple[Tensor, ...]:
+        sizes = [b.encoded_dim if name == "Z" else b.dim for b in self._encodings]
         if X.shape[-1] != sum(sizes):
             raise ValueError(
-                f"`X` must have {sum(sizes)} columns, received shape {tuple(X.shape)}."
+                f"`{name}` must have {sum(sizes)} columns, received shape {tuple(X.shape)}."
             )
         return X.split(sizes, dim=-1)
 
@@ -97,7 +97,7 @@ class ColumnEncoding(Encoding):
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""Vectors ``... x e`` to designs ``... x d``, block by block."""
-        parts = zip(self._encodings, self._split(Z, encoded=True), strict=True)
+        parts = zip(self._encodings, self._split(Z, "Z"), strict=True)
         return torch.cat([block.decode(z) for block, z in parts], dim=-1)
 
     def _block_of(self, i: int) -> tuple[Encoding, int, int]:
@@ -121,7 +121,7 @@ class ColumnEncoding(Encoding):
 
     def encode_bounds(self, bounds: Tensor) -> Tensor:
         r"""Bounds of the vectors ``2 x e`` for bounds of the designs ``2 x d``."""
-        parts = zip(self._encodings, self._split(bounds), strict=True)
+        parts = zip(self._encodings, self._split(bounds, "bounds"), strict=True)
         return torch.cat([block.encode_bounds(b) for block, b in parts], dim=1)
 
     def check_designs(self, X: Tensor) -> None:
