@@ -197,7 +197,7 @@ class TestCheckDesigns:
     @kinds
     def test_positions_of_padded_sequences_cannot_be_fixed(self, kind: Any) -> None:
         """A sequence may end before the position."""
-        with pytest.raises(UnsupportedError, match="padded sequences .* `nonlinear_inequality_c"):
+        with pytest.raises(UnsupportedError, match=r"padded sequences .* `nonlinear_inequality_c"):
             kind(PADDED, 3).columns_of(1)
 
 

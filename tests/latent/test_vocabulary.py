@@ -149,12 +149,12 @@ class TestTokenize:
         assert DNA.tokenize(["gatt"], length=4).shape == (1, 4)
 
     def test_given_length(self) -> None:
-        with pytest.raises(InputDataError, match="row 0 has 2 symbols .* exactly 3 are expected"):
+        with pytest.raises(InputDataError, match=r"row 0 has 2 symbols .* exactly 3 are expected"):
             DNA.tokenize(["ga"], length=3)
         message = r"row 1 has 3 symbols \('gat'\), at most 2 are expected; drop the row"
         with pytest.raises(InputDataError, match=message):
             PADDED.tokenize(["g", "gat"], length=2)
-        with pytest.raises(InputDataError, match="row 0 has 4 symbols .* exactly 3 are expected"):
+        with pytest.raises(InputDataError, match=r"row 0 has 4 symbols .* exactly 3 are expected"):
             DNA.tokenize(["gatt"], length=3)
 
 
