@@ -202,7 +202,7 @@ class TestEquals:
 
 class TestBadInput:
     def test_no_blocks(self) -> None:
-        with pytest.raises(ValueError, match="`blocks` must hold at least one .* received none"):
+        with pytest.raises(ValueError, match=r"`blocks` must hold at least one .* received none"):
             ColumnEncoding([])
 
     @pytest.mark.parametrize(
