@@ -26,6 +26,11 @@ from botorch_roma.validation import check_float, check_int
 MAX_MLP_LENGTH: int = 100
 
 
+def _check_share(name: str, value: float) -> None:
+    if check_float(name, value) > 1.0:
+        raise ValueError(f"`{name}` must be a share from 0 to 1, received {value!r}.")
+
+
 class LatentSpace(TokenEncoding):
     r"""An encoding of token sequences by a trained VAE.
 
@@ -56,7 +61,7 @@ class LatentSpace(TokenEncoding):
         *,
         min_reconstruction: float = 0.5,
     ) -> None:
-        check_float("min_reconstruction", min_reconstruction)
+        _check_share("min_reconstruction", min_reconstruction)
         e = vae.latent_dim
         super().__init__(vocabulary, vae.length, torch.zeros(2, e))
         self.vae = vae.eval().requires_grad_(False)
@@ -107,6 +112,7 @@ class LatentSpace(TokenEncoding):
             ValueError: For options out of range.
             InputDataError: For fewer than two distinct sequences.
         """
+        _check_share("min_reconstruction", min_reconstruction)  # before the work
         if architecture is None:
             architecture = "conv" if tokens.shape[-1] > MAX_MLP_LENGTH else "mlp"
         vae = SequenceVAE(
