@@ -145,10 +145,7 @@ def check_tokens(tokens: Tensor, num_classes: int) -> None:
         raise ValueError(f"{expected}; convert them.")
     wrong = (tokens < 0) | (tokens >= num_classes) | (tokens != tokens.floor())
     if bool(wrong.any()):
-        raise ValueError(
-            f"{expected} from {tokens.min().item():g} to {tokens.max().item():g}; map the symbols "
-            "first."
-        )
+        raise ValueError(f"{expected} with {tokens[wrong][0].item():g}; map the symbols first.")
 
 
 def _check_strings(strings: Sequence[str]) -> None:
