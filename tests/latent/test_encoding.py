@@ -239,10 +239,10 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("X", "message"),
         [
-            (torch.tensor([[0.0, 4.0]]), "integers from 0 to 3, received torch.float32 from 0 to"),
-            (torch.tensor([[-1.0, 0.0]]), "from -1 to 0"),
-            (torch.tensor([[0.5, 0.0]]), "from 0 to 0.5"),
-            (torch.tensor([[torch.nan, 0.0]]), "from nan"),
+            (torch.tensor([[0.0, 4.0]]), "integers from 0 to 3, received torch.float32 with 4;"),
+            (torch.tensor([[-1.0, 0.0]]), "with -1;"),
+            (torch.tensor([[0.5, 0.0]]), "with 0.5;"),
+            (torch.tensor([[torch.nan, 0.0]]), "with nan;"),
             (torch.zeros(0, 2), r"not be empty, received shape \(0, 2\)"),
             (torch.zeros(1, 3), r"`X` must have 2 tokens a row, received shape \(1, 3\)"),
         ],

@@ -169,7 +169,7 @@ class TestFit:
             ({"architecture": "rnn"}, ValueError, "`architecture` must be one of .* 'rnn'"),
             ({"min_reconstruction": -0.1}, ValueError, r"`min_reconstruction` .* received -0\.1"),
             ({"min_reconstruction": 1.1}, ValueError, r"`min_reconstruction` .* received 1\.1"),
-            ({"tokens": PAIRS + 1}, ValueError, "integers from 0 to 3, received .* from 1 to 4"),
+            ({"tokens": PAIRS + 1}, ValueError, "integers from 0 to 3, received .* with 4;"),
             ({"tokens": PAIRS[:1].repeat(9, 1)}, InputDataError, "at least two distinct .* 1 in 9"),
         ],
     )

@@ -206,7 +206,7 @@ class TestBadInput:
             ({"epochs": 1.5}, r"`epochs` .* received 1\.5"),
             ({"num_validation": 0}, "`num_validation` must be an integer of at least 1, received"),
             ({"timeout_sec": 0.0}, r"`timeout_sec` .* above 0 seconds, received 0\.0"),
-            ({"tokens": TOKENS + 1}, "`tokens` must be integers from 0 to 1, received .* 1 to 2"),
+            ({"tokens": TOKENS + 1}, "`tokens` must be integers from 0 to 1, received .* with 2;"),
             ({"tokens": TOKENS[:, :3]}, r"`tokens` must have shape n x 4, received \(10, 3\)"),
             ({"tokens": TOKENS[0]}, r"`tokens` must have shape n x 4, received \(4,\)"),
             ({"tokens": TOKENS[:0]}, r"`tokens` must not be empty, received shape \(0, 4\)"),

@@ -180,11 +180,14 @@ class TestToStrings:
     @pytest.mark.parametrize(
         ("tokens", "message"),
         [
-            (torch.tensor([[0, 4]]), r"be integers from 0 to 3, received torch.int64 from 0 to 4"),
-            (torch.tensor([[-1, 2]]), "from -1 to 2; map the symbols first"),
-            (torch.tensor([[0.5, 1.0]]), "received torch.float32 from 0.5 to 1"),
-            (torch.tensor([[torch.nan, 1.0]]), "received torch.float32 from nan"),
-            (torch.tensor([[torch.inf]]), "to inf"),
+            (
+                torch.tensor([[0, 4]]),
+                "be integers from 0 to 3, received torch.int64 with 4; map",
+            ),
+            (torch.tensor([[-1, 2]]), "received torch.int64 with -1;"),
+            (torch.tensor([[0.5, 1.0]]), "received torch.float32 with 0.5;"),
+            (torch.tensor([[torch.nan, 1.0]]), "received torch.float32 with nan;"),
+            (torch.tensor([[torch.inf]]), "with inf;"),
             (torch.zeros(0, 3), r"not be empty, received shape \(0, 3\)"),
         ],
     )
