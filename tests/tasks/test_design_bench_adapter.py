@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 from botorch_roma.tasks import OfflineTask, design_bench, load_superconductor, load_tfbind8
 from botorch_roma.tasks.design_bench import Edition
 from botorch_roma.tasks.design_bench_compat import enable
-from botorch_roma.tasks.from_design_bench import (
+from botorch_roma.tasks.design_bench_adapter import (
     ORIGINALS,
     DesignBenchOracle,
     Original,
