@@ -80,8 +80,8 @@ def load_ant(
 
     The oracle is an ``AntSimulator``: a mean over starts, because the return is chaotic, and the
     lowest value of the table for a body that flies. The ``"full"`` scale is the range of the 8,000
-    rows, (22.8, 370.4). These are single rollouts, the luckiest of them on top: a mean of 8 above
-    300 has not been seen.
+    rows, (22.8, 370.4). These are single rollouts, the luckiest of them on top: the best mean that
+    is known is about 300.
 
     Args:
         data_dir: Folder that holds ``ant_morphology/``. Default: the environment variable

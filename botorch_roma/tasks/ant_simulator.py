@@ -29,7 +29,7 @@ NUM_LEGS = 4
 START_JITTER = 0.01
 
 # Height of the torso in m above which a body flies. It starts at 1.25 m.
-FLIGHT_HEIGHT = 4.0
+FLIGHT_HEIGHT = 3.5
 
 _LAYERS = tuple(f"base_network.network.{i}" for i in (0, 2, 4))
 _SIZES = (179, 256, 256, 24)
@@ -50,7 +50,7 @@ class AntSimulator:
     from ``[-start_jitter, start_jitter]``.
 
     A body that exploits the simulator fails: if in one of its rollouts the torso rises above
-    ``FLIGHT_HEIGHT``, 4 m, or the simulation becomes unstable, that ends the simulation, and all
+    ``FLIGHT_HEIGHT``, 3.5 m, or the simulation becomes unstable, that ends the simulation, and all
     rollouts of the design are worth ``failed_value``.
 
     Args:
