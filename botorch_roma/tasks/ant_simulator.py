@@ -28,7 +28,8 @@ NUM_LEGS = 4
 # Of every position and velocity at the start, in its unit: m, rad, m/s, rad/s.
 START_JITTER = 0.01
 
-# Height of the torso in m above which a body flies. It starts at 1.25 m.
+# Height of the torso in m above which a body flies. It starts at 1.25 m. Jumps of 4 to 5 m reach
+# means up to 327, the best runner known about 300.
 FLIGHT_HEIGHT = 3.5
 
 _LAYERS = tuple(f"base_network.network.{i}" for i in (0, 2, 4))
@@ -47,11 +48,13 @@ class AntSimulator:
 
     A step is worth the forward velocity, less half the squared action and a contact cost, plus 1.
     The return is chaotic, so every position and velocity of the start is moved by a uniform draw
-    from ``[-start_jitter, start_jitter]``.
+    from ``[-start_jitter, start_jitter]``. Then the standard deviation of a rollout is 26 on
+    average over perturbed bodies, 12 over the visible ones and 42 over the best.
 
     A body that exploits the simulator fails: if in one of its rollouts the torso rises above
     ``FLIGHT_HEIGHT``, 3.5 m, or the simulation becomes unstable, that ends the simulation, and all
-    rollouts of the design are worth ``failed_value``.
+    rollouts of the design are worth ``failed_value``. Perturbed bodies stay below it (3.35 m is
+    the highest of 1,979); of the 35 uniform ones with a return above 250, 34 do not.
 
     Args:
         policy: Weights by name, a network 179-256-256-24 with ReLU; the action is the tanh of the

@@ -68,9 +68,13 @@ def load_hopper(
 
     All 3,200 rows are visible, best 1358.3. A design is the policy ``tanh(tanh(o W1 + b1) W2 + b2)
     W3 + b3`` in the order of ``POLICY_LAYOUT``; the last three numbers, ``logstd``, have no effect
-    on the deterministic action. The oracle is exact up to the start of a rollout, which is drawn:
-    one seeded rollout, as in Design-Bench, or the mean of several. The ``"full"`` scale is that of
-    Design-Bench v2, so it is not quite the range of this table.
+    on the deterministic action. The ``"full"`` scale is that of Design-Bench v2, so it is not quite
+    the range of this table.
+
+    The oracle is exact up to the start of a rollout, which is drawn: one seeded rollout, as in
+    Design-Bench, or the mean of several. Over starts, the standard deviation of a rollout is 25 on
+    average over 80 random rows and 137 over the best 48, so average several where the best designs
+    are to be told apart.
 
     In float32 the designs take 66 MB, half of what they take in float64.
 
