@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import zipfile
 from collections.abc import Sequence
 from importlib.resources import files
 from io import BytesIO
@@ -74,15 +76,25 @@ def known_checksums(stem: str) -> dict[str, str]:
     ``sha256sum -c``.
 
     Args:
-        stem: Path of the table's files before ``-x-0.npy``.
+        stem: Path of the table's files before ``-x-0.npy``. What else begins with it
+            (``-meta.npy``) is no part of the table.
 
     Returns:
         The files of the table, ``x`` before ``y``, each in the order of its shards.
     """
-    lines = files("botorch_roma.tasks").joinpath("SHA256SUMS").read_text("utf-8").splitlines()
-    pairs = (line.split(maxsplit=1) for line in lines)
-    found = {name: checksum for checksum, name in pairs if name.startswith(f"{stem}-")}
+    pattern = re.compile(rf"{re.escape(stem)}-[xy]-\d+\.npy")
+    found = {name: checksum for name, checksum in _checksums().items() if pattern.fullmatch(name)}
     return dict(sorted(found.items(), key=lambda item: _shard(item[0])))
+
+
+def known_checksum(name: str) -> str:
+    """SHA-256 of one known file, by its path below the data folder."""
+    return _checksums()[name]
+
+
+def _checksums() -> dict[str, str]:
+    lines = files("botorch_roma.tasks").joinpath("SHA256SUMS").read_text("utf-8").splitlines()
+    return {name: checksum for checksum, name in (line.split(maxsplit=1) for line in lines)}
 
 
 def _shard(name: str) -> tuple[str, int]:
@@ -129,17 +141,37 @@ def read_array(path: Path, checksum: str | None) -> Array:
     try:
         array: Array = np.lib.format.read_array(BytesIO(content), allow_pickle=False)
     except ValueError as error:
-        raise ValueError(
-            f"`data_dir`: {path} ({len(content)} bytes) is no complete .npy array, perhaps a "
-            f"download that broke off: fetch it anew. {error}"
-        ) from error
+        raise _incomplete(path, content, ".npy array", error) from error
+    _verify(path, content, checksum)
+    return array
+
+
+def read_archive(path: Path, checksum: str | None) -> dict[str, Array]:
+    """Read the arrays of one ``.npz`` file by name; ``checksum=None`` takes it as it is."""
+    content = path.read_bytes()
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise _incomplete(path, content, ".npz archive", error) from error
+    _verify(path, content, checksum)
+    return arrays
+
+
+def _incomplete(path: Path, content: bytes, kind: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"`data_dir`: {path} ({len(content)} bytes) is no complete {kind}, perhaps a "
+        f"download that broke off: fetch it anew. {error}"
+    )
+
+
+def _verify(path: Path, content: bytes, checksum: str | None) -> None:
     found = hashlib.sha256(content).hexdigest()
     if checksum is not None and found != checksum:
         raise ValueError(
             f"`data_dir`: {path} has the SHA-256 checksum {found}, expected is {checksum}. Fetch "
             "it anew, or pass `verify_checksums=False` if you mean to use this file."
         )
-    return array
 
 
 def split_table(
