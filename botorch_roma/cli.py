@@ -218,8 +218,7 @@ def tasks(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             "task": name,
             "status": info.status(data_dir),
             "kind": info.kind,
-            "visible_rows": info.num_rows,
-            "dim": info.dim,
+            "visible": f"{info.num_rows or '?'} x {info.dim}",
             "oracle": info.oracle,
             "substitute": info.substitute,
         }
@@ -228,11 +227,11 @@ def tasks(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    table = Table()
+    table = Table(box=None)
     for column in rows[0]:
-        table.add_column(column.replace("_", " "))
+        table.add_column(column, no_wrap=column in ("task", "kind", "visible"))
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*row.values())
     out.print(table)
 
 

@@ -20,7 +20,7 @@ from botorch_roma.tasks.design_bench import load_superconductor, load_tfbind8
 from botorch_roma.tasks.hopper import load_hopper
 from botorch_roma.tasks.molecule import GSK3_FILE, load_molecule
 from botorch_roma.tasks.offline_task import OfflineTask
-from botorch_roma.tasks.sequences import load_gfp, load_tfbind10, load_utr
+from botorch_roma.tasks.sequences import TFBIND10_LAYOUT, load_gfp, load_tfbind10, load_utr
 from botorch_roma.tasks.synthetic import SYNTHETIC_FUNCTIONS, load_synthetic
 
 Kind = Literal["vectors", "tokens"]
@@ -82,10 +82,14 @@ _REAL: dict[str, TaskInfo] = {
     "tfbind10": TaskInfo(
         load_tfbind10,
         "tokens",
-        None,
+        TFBIND10_LAYOUT.visible_rows,
         10,
         "look-up in the full table",
-        files=("tf_bind_10-pho4/tf_bind_10-x-0.npy",),
+        files=tuple(
+            f"tf_bind_10-pho4/tf_bind_10-{kind}-{shard}.npy"
+            for kind in "xy"
+            for shard in range(TFBIND10_LAYOUT.num_shards)
+        ),
     ),
     "utr": TaskInfo(
         load_utr,
