@@ -42,7 +42,7 @@ def run_seed(spec: TaskSpec, seed: int, q: int) -> list[dict[str, Any]]:
 
 
 def main(
-    task: str = "tfbind8",
+    task: Annotated[str, typer.Argument(help="A task of token sequences.")] = "tfbind8",
     seeds: int = 8,
     num: int = 128,
     data_dir: Path | None = None,
