@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # No window is ever opened, and matplotlib is not imported here to see to that.
 os.environ["MPLBACKEND"] = "Agg"
@@ -12,6 +13,9 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from botorch_roma.latent import LatentSpace, Vocabulary
 
 # `too_slow` compares data generation with the wall clock, which a loaded machine fails.
 settings.register_profile(
@@ -62,3 +66,28 @@ def data_dir() -> Path:
         f"needs the data of the real tasks: set {DATA_DIR_VARIABLE} to a folder in the layout of "
         "Design-Bench's design_bench_data"
     )
+
+
+@pytest.fixture(scope="session")
+def lossless_space() -> Callable[..., LatentSpace]:
+    """Makes latent spaces by hand: two latents a position, in which its tokens lie on a circle."""
+    from botorch_roma.latent import LatentSpace
+    from botorch_roma.latent.training import VAEHistory
+    from botorch_roma.latent.vae import SequenceVAE
+
+    def make(vocabulary: Vocabulary, tokens: torch.Tensor, **options: Any) -> LatentSpace:
+        k, length = vocabulary.num_classes, tokens.shape[1]
+        vae = SequenceVAE(k, length, latent_dim=2 * length, hidden_sizes=())
+        angles = 2.0 * torch.pi * torch.arange(k) / k
+        circle = torch.stack([angles.cos(), angles.sin()], dim=1)
+        of_tokens = torch.block_diag(*[circle] * length)
+        with torch.no_grad():
+            for layer in (vae.encoder[0], vae.decoder[0]):
+                layer.bias.zero_()
+            vae.encoder[0].weight.zero_()
+            vae.encoder[0].weight[: 2 * length] = of_tokens.T
+            vae.decoder[0].weight.copy_(of_tokens)
+        history = VAEHistory([0.0], [1.0], [0.75], [0.0], num_validation=4)
+        return LatentSpace(vae, vocabulary, tokens, history, **options)
+
+    return make

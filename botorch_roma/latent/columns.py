@@ -4,10 +4,12 @@ Mixed designs: one encoding per block of columns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 
 import torch
+from botorch.exceptions.errors import UnsupportedError
 from botorch.models.transforms.input import InputTransform
 from torch import Tensor
 from torch.nn import ModuleList
@@ -80,11 +82,11 @@ class ColumnEncoding(Encoding):
     def _encodings(self) -> list[Encoding]:
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def _split(self, X: Tensor, *, encoded: bool = False) -> tuple[Tensor, ...]:
-        sizes = [b.encoded_dim if encoded else b.dim for b in self._encodings]
+    def _split(self, X: Tensor, name: str = "X") -> tuple[Tensor, ...]:
+        sizes = [b.encoded_dim if name == "Z" else b.dim for b in self._encodings]
         if X.shape[-1] != sum(sizes):
             raise ValueError(
-                f"`X` must have {sum(sizes)} columns, received shape {tuple(X.shape)}."
+                f"`{name}` must have {sum(sizes)} columns, received shape {tuple(X.shape)}."
             )
         return X.split(sizes, dim=-1)
 
@@ -95,7 +97,7 @@ class ColumnEncoding(Encoding):
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""Vectors ``... x e`` to designs ``... x d``, block by block."""
-        parts = zip(self._encodings, self._split(Z, encoded=True), strict=True)
+        parts = zip(self._encodings, self._split(Z, "Z"), strict=True)
         return torch.cat([block.decode(z) for block, z in parts], dim=-1)
 
     def _block_of(self, i: int) -> tuple[Encoding, int, int]:
@@ -108,16 +110,18 @@ class ColumnEncoding(Encoding):
     def columns_of(self, i: int) -> Sequence[int]:
         """Columns of the encoding that hold column ``i`` of a design alone."""
         block, place, first = self._block_of(i)
-        return [first + c for c in block.columns_of(place)]
+        with _naming_column(i):
+            return [first + c for c in block.columns_of(place)]
 
     def numeric_column(self, i: int) -> int:
         """Column of the encoding that holds column ``i`` of a design as it is."""
         block, place, first = self._block_of(i)
-        return first + block.numeric_column(place)
+        with _naming_column(i):
+            return first + block.numeric_column(place)
 
     def encode_bounds(self, bounds: Tensor) -> Tensor:
         r"""Bounds of the vectors ``2 x e`` for bounds of the designs ``2 x d``."""
-        parts = zip(self._encodings, self._split(bounds), strict=True)
+        parts = zip(self._encodings, self._split(bounds, "bounds"), strict=True)
         return torch.cat([block.encode_bounds(b) for block, b in parts], dim=1)
 
     def check_designs(self, X: Tensor) -> None:
@@ -137,3 +141,12 @@ class ColumnEncoding(Encoding):
             and len(self.blocks) == len(other.blocks)
             and all(a.equals(b) for a, b in zip(self._encodings, other._encodings, strict=True))
         )
+
+
+@contextmanager
+def _naming_column(i: int) -> Iterator[None]:
+    """Add to an error of a block which column of the design it is about."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"Column {i}: {error}") from None

@@ -65,8 +65,8 @@ class Encoding(InputTransform):
             UnsupportedError: If the encoding mixes the columns of a design.
         """
         raise UnsupportedError(
-            f"{type(self).__name__} mixes the columns of a design, so column {i} cannot be fixed "
-            "or constrained on its own; use a one-hot encoding."
+            f"{type(self).__name__} mixes the columns of a design, so none of them can be fixed or "
+            "constrained on its own; use a one-hot encoding."
         )
 
     def numeric_column(self, i: int) -> int:
@@ -76,8 +76,8 @@ class Encoding(InputTransform):
             UnsupportedError: If column ``i`` is no number.
         """
         raise UnsupportedError(
-            f"Column {i} holds tokens ({type(self).__name__}), which linear constraints cannot "
-            "refer to; use `nonlinear_inequality_constraints` or leave the column out."
+            f"{type(self).__name__} holds tokens, which linear constraints cannot refer to; use "
+            "`nonlinear_inequality_constraints` or leave the column out."
         )
 
     def encode_bounds(self, bounds: Tensor) -> Tensor:
@@ -116,6 +116,7 @@ class Encoding(InputTransform):
         return self is other or (
             isinstance(other, Encoding)
             and (self.dim, self.encoded_dim) == (other.dim, other.encoded_dim)
+            and self.state_dict().keys() == other.state_dict().keys()
             and super().equals(other)
         )
 
@@ -159,6 +160,39 @@ class TokenEncoding(Encoding):
         check_tokens(X, self.vocabulary.num_classes)
         return X.long()
 
+    def _check_vectors(self, Z: Tensor) -> Tensor:
+        if Z.shape[-1] != self.encoded_dim:
+            raise ValueError(
+                f"`Z` must have {self.encoded_dim} columns, received shape {tuple(Z.shape)}."
+            )
+        return Z
+
+    def _columns_of_position(self, i: int) -> Sequence[int]:
+        if self.vocabulary.padded:
+            raise UnsupportedError(
+                "A position of padded sequences cannot be fixed: they may end before it; use "
+                "`nonlinear_inequality_constraints`."
+            )
+        width = self.encoded_dim // self.length
+        return range(i * width, (i + 1) * width)
+
+    def check_designs(self, X: Tensor) -> None:
+        r"""Raise if token sequences ``n x L`` would not survive.
+
+        Raises:
+            ValueError: For padding that is not at the end, and empty sequences.
+        """
+        pad = self.vocabulary.pad_token
+        if pad is None:
+            return
+        wrong = (self.vocabulary.canonical(X) != X).any(dim=-1) | (X[..., 0] == pad)
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise ValueError(
+                f"Designs must hold sequences of at least one symbol with padding (token {pad}) at "
+                f"the end only; row {row} holds {X[row, :12].tolist()}; correct it."
+            )
+
     def _best_tokens(self, scores: Tensor) -> Tensor:
         r"""The best token at each position of ``... x L x K`` scores; no empty sequences."""
         if self.vocabulary.pad_token is not None:
@@ -180,7 +214,7 @@ class OneHotEncoding(TokenEncoding):
     """
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
-        e = length * vocabulary.num_classes
+        e = check_int("length", length, minimum=1) * vocabulary.num_classes
         super().__init__(vocabulary, length, torch.tensor([[0.0], [1.0]]).repeat(1, e))
 
     def encode(self, X: Tensor) -> Tensor:
@@ -190,12 +224,11 @@ class OneHotEncoding(TokenEncoding):
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""Vectors ``... x (L * K)`` to tokens ``... x L``."""
-        return self._best_tokens(Z.unflatten(-1, (self.length, -1))).to(Z)
+        return self._best_tokens(self._check_vectors(Z).unflatten(-1, (self.length, -1))).to(Z)
 
     def columns_of(self, i: int) -> Sequence[int]:
-        r"""The ``K`` columns of position ``i``."""
-        k = self.vocabulary.num_classes
-        return range(i * k, (i + 1) * k)
+        r"""The ``K`` columns of position ``i``; not for padded sequences."""
+        return self._columns_of_position(i)
 
 
 class LogitsEncoding(TokenEncoding):
@@ -215,6 +248,7 @@ class LogitsEncoding(TokenEncoding):
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         if vocabulary.num_classes < 2:
             raise ValueError("`vocabulary` must have at least two tokens for logits, received one.")
+        check_int("length", length, minimum=1)
         letters = _smoothed_logits(torch.arange(vocabulary.num_classes), vocabulary.num_classes)
         low, high = letters.amin(dim=0), letters.amax(dim=0)
         margin = LOGITS_MARGIN * (high - low)
@@ -229,12 +263,13 @@ class LogitsEncoding(TokenEncoding):
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""Vectors ``... x (L * (K - 1))`` to tokens ``... x L``."""
-        return self._best_tokens(pad(Z.unflatten(-1, (self.length, -1)), (1, 0))).to(Z)
+        return self._best_tokens(
+            pad(self._check_vectors(Z).unflatten(-1, (self.length, -1)), (1, 0))
+        ).to(Z)
 
     def columns_of(self, i: int) -> Sequence[int]:
-        r"""The ``K - 1`` columns of position ``i``."""
-        k = self.vocabulary.num_classes - 1
-        return range(i * k, (i + 1) * k)
+        r"""The ``K - 1`` columns of position ``i``; not for padded sequences."""
+        return self._columns_of_position(i)
 
 
 def _smoothed_logits(tokens: Tensor, num_classes: int) -> Tensor:

@@ -30,6 +30,11 @@ MAX_MLP_LENGTH: int = 100
 MAX_LATENT_DIM: int = 256
 
 
+def _check_share(name: str, value: float) -> None:
+    if check_float(name, value) > 1.0:
+        raise ValueError(f"`{name}` must be a share from 0 to 1, received {value!r}.")
+
+
 class LatentSpace(TokenEncoding):
     r"""An encoding of token sequences by a trained VAE.
 
@@ -60,7 +65,7 @@ class LatentSpace(TokenEncoding):
         *,
         min_reconstruction: float = 0.5,
     ) -> None:
-        check_float("min_reconstruction", min_reconstruction)
+        _check_share("min_reconstruction", min_reconstruction)
         e = vae.latent_dim
         super().__init__(vocabulary, vae.length, torch.zeros(2, e))
         self.vae = vae.eval().requires_grad_(False)
@@ -112,6 +117,7 @@ class LatentSpace(TokenEncoding):
             ValueError: For options out of range.
             InputDataError: For fewer than two distinct sequences.
         """
+        _check_share("min_reconstruction", min_reconstruction)  # before the work
         if architecture is None:
             architecture = "conv" if tokens.shape[-1] > MAX_MLP_LENGTH else "mlp"
         if latent_dim is None:
@@ -148,7 +154,7 @@ class LatentSpace(TokenEncoding):
     @torch.no_grad()
     def decode(self, Z: Tensor) -> Tensor:
         r"""Latents ``... x e`` to the likeliest tokens, ``... x L``."""
-        rows = Z.reshape(-1, self.encoded_dim).to(self.bounds)
+        rows = self._check_vectors(Z).reshape(-1, self.encoded_dim).to(self.bounds)
         tokens = torch.cat([self._best_tokens(self.vae.decode(z)) for z in rows.split(CHUNK_SIZE)])
         return tokens.to(Z).reshape(*Z.shape[:-1], self.length)
 
@@ -177,7 +183,9 @@ class LatentSpace(TokenEncoding):
 
         Raises:
             ModelFittingError: If fewer than ``min_reconstruction`` of them come back.
+            ValueError: For padding that is not at the end, and empty sequences.
         """
+        super().check_designs(X)
         share = self.reconstruction(X)
         if share >= max(self.min_reconstruction, 0.5):
             return

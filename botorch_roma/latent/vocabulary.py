@@ -39,7 +39,7 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbols", tuple(self.symbols))
-        repeated = sorted({s for s in self.symbols if self.symbols.count(s) > 1})
+        repeated = sorted({s for s in self.symbols if self.symbols.count(s) > 1}, key=str)
         if not self.symbols or repeated or not all(isinstance(s, str) and s for s in self.symbols):
             raise ValueError(
                 "`symbols` must be different texts of at least one character, received "
@@ -140,12 +140,12 @@ def check_tokens(tokens: Tensor, num_classes: int) -> None:
     r"""Raise ``ValueError`` unless ``tokens`` holds whole numbers below ``num_classes``."""
     if tokens.numel() == 0:
         raise ValueError(f"`tokens` must not be empty, received shape {tuple(tokens.shape)}.")
+    expected = f"`tokens` must be integers from 0 to {num_classes - 1}, received {tokens.dtype}"
+    if tokens.is_complex() or tokens.dtype == torch.bool:
+        raise ValueError(f"{expected}; convert them.")
     wrong = (tokens < 0) | (tokens >= num_classes) | (tokens != tokens.floor())
-    if tokens.is_complex() or bool(wrong.any()):
-        raise ValueError(
-            f"`tokens` must be integers from 0 to {num_classes - 1}, received {tokens.dtype} "
-            f"from {tokens.min().item():g} to {tokens.max().item():g}; map the symbols first."
-        )
+    if bool(wrong.any()):
+        raise ValueError(f"{expected} with {tokens[wrong][0].item():g}; map the symbols first.")
 
 
 def _check_strings(strings: Sequence[str]) -> None:

@@ -27,6 +27,10 @@ NUM_NEARBY: int = 64
 NEARBY_WIDTHS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
+def _unchanged(X: Tensor) -> Tensor:
+    return X
+
+
 def distinct_candidates(
     result: UpdateResult,
     problem: Problem,
@@ -47,7 +51,8 @@ def distinct_candidates(
         scale: Length unit of each column of a design, ``d``.
         post_processing_func: Applied to ``n x d`` designs before they are compared.
         X_avoid: Designs that may not be returned, ``n x d``.
-        start: The start designs before they were encoded, ``B x d``.
+        start: The start designs before they were encoded, ``B x d``; those that break nonlinear
+            constraints themselves are left out.
 
     Returns:
         Candidates, ``B x d``.
@@ -55,10 +60,10 @@ def distinct_candidates(
     Raises:
         CandidateGenerationError: If there are not that many designs within reach.
     """
+    post = post_processing_func or _unchanged
 
     def process(Z: Tensor) -> Tensor:
-        X = problem.decode(Z)
-        return X if post_processing_func is None else post_processing_func(X)
+        return post(problem.decode(Z))
 
     X = process(result.X).clone()
     seen = set() if X_avoid is None else set(distinct_keys(X_avoid, scale))
@@ -75,12 +80,11 @@ def distinct_candidates(
         return process(problem.feasible_set.project(designs, final=True))
 
     others = _positions_of_all(result.snapshots, allowed)  # what is taken stays taken: one pass
+    starts = iter(()) if start is None else _start_designs(start, problem, post)
     from_start = from_nearby = 0
     for i in duplicates:
         found = _first_new(_own_positions(result.snapshots, i, allowed), seen, scale)
-        found = found or _first_new(others, seen, scale)
-        if start is not None:
-            found = found or _first_new(((x, True) for x in start), seen, scale)
+        found = found or _first_new(others, seen, scale) or _first_new(starts, seen, scale)
         if found is None:
             design = _nearby(problem.encode(X[i]), problem, allowed, seen, scale)
             if design is None:
@@ -128,6 +132,13 @@ def _positions_of_all(snapshots: list[Tensor], allowed: PostProcessing) -> Itera
             yield design, t == 0
 
 
+def _start_designs(start: Tensor, problem: Problem, post: PostProcessing) -> Iterator[Position]:
+    r"""The start designs ``B x d`` that may be returned themselves, post-processed."""
+    for x in post(start):
+        if bool(problem.designs.nonlinear_feasible(x.unsqueeze(0)).all()):
+            yield x, True
+
+
 def _first_new(positions: Iterator[Position], seen: set[bytes], scale: Tensor) -> Position | None:
     for design, is_start in positions:
         if distinct_keys(design.unsqueeze(0), scale)[0] not in seen:
@@ -147,7 +158,7 @@ def _nearby(
         new = torch.tensor([k not in seen for k in distinct_keys(designs, scale)])
         designs = designs[new.to(designs.device)]
         if feasible_set.nonlinear and len(designs):
-            designs = designs[feasible_set.nonlinear_feasible(problem.encode(designs))]
+            designs = designs[problem.designs.nonlinear_feasible(designs)]
         if len(designs):
             with torch.no_grad():
                 values = problem.acq_function(problem.encode(designs).unsqueeze(1))

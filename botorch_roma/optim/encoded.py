@@ -58,6 +58,7 @@ class Problem:
     Attributes:
         acq_function: Over models whose inputs are the vectors that move.
         feasible_set: The vectors allowed.
+        designs: The designs allowed.
         encode: Designs ``... x d`` to vectors ``... x e``.
         decode: Vectors ``... x e`` to designs ``... x d``.
         snap: Moves vectors to the encoding of the design that they stand for; None without an
@@ -66,6 +67,7 @@ class Problem:
 
     acq_function: AcquisitionFunction
     feasible_set: FeasibleSet
+    designs: FeasibleSet
     encode: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
     snap: Callable[[Tensor], Tensor] | None
@@ -77,7 +79,7 @@ def plain_problem(acq_function: AcquisitionFunction, feasible_set: FeasibleSet) 
     def same(X: Tensor) -> Tensor:
         return X
 
-    return Problem(acq_function, feasible_set, same, same, None)
+    return Problem(acq_function, feasible_set, feasible_set, same, same, None)
 
 
 def encoded_problem(
@@ -97,6 +99,7 @@ def encoded_problem(
     Raises:
         UnsupportedError: For bounds, fixed features and linear constraints that the encoding
             cannot express.
+        ValueError: For fixed features that are no tokens.
     """
     encoded = {m: m.encoded() for m in roma_models(acq_function)}
     inner: Any = replace_modules(acq_function, encoded)
@@ -116,7 +119,7 @@ def encoded_problem(
         ],
         scale=input_scale(model),
     )
-    return Problem(inner, feasible_set, encoding.encode, encoding.decode, encoding.snap)
+    return Problem(inner, feasible_set, designs, encoding.encode, encoding.decode, encoding.snap)
 
 
 def _fixed_columns(
@@ -129,7 +132,10 @@ def _fixed_columns(
     design = template.clone()
     for i, value in fixed.items():
         design[:, i] = value
-    encoded = encoding.encode(design)[0]
+    try:
+        encoded = encoding.encode(design)[0]
+    except ValueError as error:
+        raise ValueError(f"`fixed_features` cannot be encoded: {error}") from None
     return {c: encoded[c].item() for c in columns}
 
 

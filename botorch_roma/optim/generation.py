@@ -39,6 +39,10 @@ from botorch_roma.validation import check_float, check_same_kind, check_tensor
 #: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
 
+#: A start design is a row of the data if it differs by less, in units of the data's scale: latents
+#: of the same design differ in their last digits with the number of designs encoded at once.
+SAME_DESIGN: float = 1e-4
+
 #: Training rows used to find the scale of the acquisition function.
 NUM_SCALE_ROWS: int = 1024
 
@@ -363,9 +367,10 @@ class _Ascent:
 
 def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
     r"""Standardised measured outcomes of start designs, ``S x B``."""
-    rows = []
+    rows, scale = [], input_scale(model)
+    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
     for i, x in enumerate(X):
-        match = (model.train_X == x).all(dim=-1).nonzero().flatten()
+        match = ((model.train_X - x).abs() <= unit).all(dim=-1).nonzero().flatten()
         if not len(match):
             raise ValueError(
                 'With `initial_pseudo_label="measured"` every start design must be a row of '

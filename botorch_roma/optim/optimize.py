@@ -223,6 +223,7 @@ def optimize_acqf_roma(
         start = _check_start(start, bounds, q, scale, name="ic_generator")
     shape, start = start.shape[:2], start.flatten(end_dim=1)
     if encoding is not None:
+        start = feasible_set.project(start, final=True)
         encoding.check_designs(start)
     result = run_updates(
         problem.encode(start),
