@@ -93,7 +93,8 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
 
     Args:
         path: The file.
-        texts: Columns that are texts whatever they look like: ``0101`` stays four characters.
+        texts: Columns of a CSV table that are texts whatever they look like: ``0101`` stays four
+            characters, ``NA`` two.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -108,8 +109,11 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
     if path.stat().st_size == 0:
         raise InputDataError(f"The table {str(path)!r} is empty (0 bytes).")
     try:
-        as_text = {name: str for name in texts}
-        frame = pd.read_csv(path, converters=as_text) if suffix == ".csv" else pd.read_parquet(path)
+        frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+        if texts and suffix == ".csv":  # converters do not keep pandas 3 from reading NA as missing
+            raw = pd.read_csv(path, dtype=str, na_filter=False)
+            for name in raw.columns.intersection(list(texts)):
+                frame[name] = raw[name].to_numpy()
     except (ValueError, OSError, pd.errors.ParserError) as error:  # ArrowInvalid is a ValueError
         reason = " ".join(str(error).split())
         raise InputDataError(

@@ -29,6 +29,39 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+TEXTS = pd.DataFrame(
+    {
+        "s": ["0101", "NA", "1e5", "null", " a", "007", "True", ""],
+        "n": ["1", "2", "3", "4", "5", "6", "7", "8"],
+        "y": [0.5] * 8,
+    }
+)
+
+
+def test_texts_stay_what_they_are(tmp_path: Path) -> None:
+    """Leading zeros, and what looks like a missing value, a number or a truth value."""
+    write_frame(TEXTS, tmp_path / "t.csv")
+    frame = read_frame(tmp_path / "t.csv", texts=["s"])
+    assert frame["s"].tolist() == TEXTS["s"].tolist()
+    assert frame["n"].tolist() == list(range(1, 9))
+    other = read_frame(tmp_path / "t.csv", texts=("n",))
+    assert other["n"].tolist() == TEXTS["n"].tolist()
+    assert other["s"].tolist()[0] == "0101"
+    assert other["s"].isna().tolist() == [False, True, False, True, False, False, False, True]
+
+
+def test_texts_of_a_parquet_table_have_their_type(tmp_path: Path) -> None:
+    write_frame(TEXTS, tmp_path / "t.parquet")
+    frame = read_frame(tmp_path / "t.parquet", texts=["s"])
+    assert frame["s"].tolist() == TEXTS["s"].tolist()
+    assert frame["n"].tolist() == TEXTS["n"].tolist()
+
+
+def test_texts_that_are_no_column_are_somebody_elses_error(tmp_path: Path) -> None:
+    write_frame(FRAME, tmp_path / "t.csv")
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "t.csv", texts=["z"]), FRAME)
+
+
 def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_frame(FRAME, Path("t.csv"))

@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from botorch.exceptions import InputDataError
+from hypothesis import given
+from hypothesis import strategies as st
 
-from botorch_roma.table import read_table
+from botorch_roma.latent import Vocabulary
+from botorch_roma.table import Table, read_table
 
 FRAME = pd.DataFrame(
     {
@@ -85,6 +88,172 @@ def test_long_lists_of_names_are_cut() -> None:
     assert "c10" not in str(info.value)
 
 
+# Categories and sequences
+
+
+MIXED = pd.DataFrame(
+    {
+        "site": ["acg", "tca", "acg", "gga"],
+        "a": [0.5, 1.5, 2.5, 3.5],
+        "kind": ["oak", "fir", "oak", "ash"],
+        "n": [3, 1, 2, 5],
+        "tail": ["b", "ba", "bab", "b"],
+        "on": [True, False, True, True],
+        "y": [3.0, 1.0, 2.0, 4.0],
+    }
+)
+
+
+def mixed(**options: Any) -> Table:
+    return read_table(MIXED, "y", sequences=["site", "tail"], **options)
+
+
+def test_mixed_columns() -> None:
+    """One token per category, one per position of a sequence; the order is that of the table."""
+    table = mixed()
+    assert table.columns == ["site", "a", "kind", "n", "tail", "on"]
+    assert [(c.kind, c.start, c.width) for c in table.parts] == [
+        ("sequence", 0, 3),
+        ("number", 3, 1),
+        ("category", 4, 1),
+        ("integer", 5, 1),
+        ("sequence", 6, 3),
+        ("boolean", 9, 1),
+    ]
+    assert table.X.dtype == torch.double
+    assert table.X.tolist() == [
+        [0, 1, 2, 0.5, 2, 3, 1, 2, 2, 1],
+        [3, 1, 0, 1.5, 1, 1, 1, 0, 2, 0],
+        [0, 1, 2, 2.5, 2, 2, 1, 0, 1, 1],
+        [2, 2, 0, 3.5, 0, 5, 1, 2, 2, 1],
+    ]
+    assert table.integers == [5, 9]
+    assert table.has_tokens
+    site, _, kind, _, tail, _ = table.parts
+    assert site.vocabulary == Vocabulary("acgt")
+    assert tail.vocabulary == Vocabulary("ab", padded=True)
+    assert kind.values == ("ash", "fir", "oak")
+    assert kind.vocabulary == Vocabulary(["ash", "fir", "oak"])
+    assert not read_table(FRAME, "y", ignore=["remark"]).has_tokens
+
+
+def test_restore() -> None:
+    """The user's own values and types, also of designs that are not in the table."""
+    table = mixed()
+    assert table.restore(table.X) == {name: MIXED[name].tolist() for name in table.columns}
+    design = torch.tensor([[3, 3, 3, 0.25, 1, 7, 0, 0, 2, 0]])
+    restored = table.restore(design)
+    assert restored == {
+        "site": ["ttt"],
+        "a": [0.25],
+        "kind": ["fir"],
+        "n": [7],
+        "tail": ["aa"],
+        "on": [False],
+    }
+    types = {name: type(values[0]) for name, values in restored.items()}
+    assert types["a"] is float
+    assert types["n"] is int
+    assert types["on"] is bool
+
+
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.text(alphabet="ab", min_size=1, max_size=4),
+            st.sampled_from(["x", "y z", "Ünal"]),
+            st.integers(-5, 5),
+            st.floats(-9, 9),
+        ),
+        min_size=4,
+    ),
+)
+def test_round_trip(rows: list[tuple[str, str, int, float]]) -> None:
+    frame = pd.DataFrame(rows, columns=["s", "kind", "n", "v"])
+    table = read_table(frame.assign(y=1.0), "y", sequences=["s"])
+    assert pd.DataFrame(table.restore(table.X)).equals(frame)
+
+
+def test_precision_of_tokens() -> None:
+    table = mixed(dtype=torch.float32)
+    assert table.X.dtype == torch.float32
+    assert table.restore(table.X)["tail"] == MIXED["tail"].tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series(["b", "a", "b"], dtype="string"),
+        pd.Series(["b", "a", "b"], dtype="category"),
+        pd.Series([20, 3, 20], dtype="category"),
+        pd.Series([0.5, 2.0, 0.5]).astype("category"),
+        pd.Series(["NA", "", "NA"]),
+        pd.Series(["0101", "1", "0101"]),
+    ],
+    ids=["string", "categorical", "integers", "floats", "na-and-empty", "digits"],
+)
+def test_categories_of_other_types(values: pd.Series[Any]) -> None:
+    """Ordered as texts, and given back as they were."""
+    table = read_table(pd.DataFrame({"c": values, "y": [1.0, 2.0, 3.0]}), "y")
+    (column,) = table.parts
+    assert column.kind == "category"
+    assert list(column.values) == sorted(set(values.tolist()), key=str)
+    restored = table.restore(table.X)["c"]
+    assert restored == values.tolist()
+    assert [type(v) for v in restored] == [type(v) for v in values.tolist()]
+
+
+def test_texts_stay_texts_in_sequences() -> None:
+    frame = pd.DataFrame({"s": ["0101", "NA", "1"], "y": [1.0, 2.0, 3.0]})
+    table = read_table(frame, "y", sequences=["s"])
+    assert table.restore(table.X)["s"] == ["0101", "NA", "1"]
+    assert table.parts[0].vocabulary == Vocabulary("01AN", padded=True)
+
+
+def test_a_single_category_and_a_single_sequence() -> None:
+    frame = pd.DataFrame({"c": ["x"] * 3, "s": ["ab"] * 3, "y": [1.0, 2.0, 3.0]})
+    table = read_table(frame, "y", sequences=["s"])
+    assert table.X.tolist() == [[0.0, 0.0, 1.0]] * 3
+    assert table.restore(table.X) == {"c": ["x"] * 3, "s": ["ab"] * 3}
+
+
+def test_number_of_a_value() -> None:
+    table = mixed()
+    kind, site, a = (table.column("fixed_features", name) for name in ("kind", "site", "a"))
+    assert kind.number("fixed_features['kind']", "fir") == 1.0
+    assert a.number("fixed_features['a']", 0.25) == 0.25
+    with pytest.raises(
+        InputDataError,
+        match=r"`fixed_features\['kind'\]` must be one of the categories of 'kind', "
+        r"\['ash', 'fir', 'oak'\], received 'elm'",
+    ):
+        kind.number("fixed_features['kind']", "elm")
+    with pytest.raises(InputDataError, match="`bounds` names the sequences 'site'; only numbers"):
+        site.number("bounds", "acg")
+
+
+def test_number_of_a_category_that_is_no_text() -> None:
+    """A value as the user writes it, also on the command line."""
+    values = pd.Series([20, 3, 20], dtype="category")
+    (column,) = read_table(pd.DataFrame({"c": values, "y": [1.0, 2.0, 3.0]}), "y").parts
+    assert column.number("fix", 20) == column.number("fix", "20") == 0.0
+    assert column.number("fix", 3) == 1.0
+
+
+def test_texts_that_are_no_categories() -> None:
+    """As many as there are rows, or more than a hundred."""
+    names = [f"sample {i}" for i in range(101)]
+    frame = pd.DataFrame({"name": names * 2, "y": range(202)})
+    message = (
+        r"'name' is not numeric .*holds 101 different texts in 202 rows.*`ignore`.*`sequences`"
+    )
+    with pytest.raises(InputDataError, match=message):
+        read_table(frame, "y")
+    assert read_table(frame.replace("sample 100", "sample 0"), "y").parts[0].kind == "category"
+    with pytest.raises(InputDataError, match="holds 2 different texts in 2 rows"):
+        read_table(pd.DataFrame({"name": ["x", "y"], "y": [1.0, 2.0]}), "y")
+
+
 NAN = float("nan")
 PAIR = torch.rand(3, 2)
 
@@ -115,6 +284,34 @@ BAD_INPUT: list[tuple[Any, Any, dict[str, Any], str]] = [
     (FRAME, PAIR, {}, "`train_Y` must be the name of a column .* received Tensor"),
     (PAIR, "y", {}, "`train_Y` must be a tensor .* received 'y'"),
     (PAIR, PAIR, {}, r"`train_Y` must have one column, received shape \(3, 2\)"),
+    (PAIR, PAIR[:, 0], {"sequences": ["a"]}, r"`sequences` needs a data frame, .*\['a'\]"),
+    (MIXED, "y", {"sequences": ["seq"]}, "no column 'seq'; its columns are"),
+    (MIXED, "y", {"sequences": ["y"]}, "`sequences` names the objective 'y'"),
+    (
+        MIXED.assign(site=["acg", "", "a", "a"]),
+        "y",
+        {"sequences": ["site"]},
+        "'site' cannot hold sequences: .*at least one character, received '' in row 1",
+    ),
+    (
+        MIXED.assign(site=["acg", None, "a", NAN]),
+        "y",
+        {"sequences": ["site"]},
+        "'site' has 2 missing values .* row 1",
+    ),
+    (MIXED, "y", {"sequences": ["n"]}, "'n' cannot hold sequences: .*received 3 in row 0"),
+    (
+        MIXED.assign(kind=["oak", None, "oak", "ash"]),
+        "y",
+        {"sequences": ["site", "tail"]},
+        "'kind' has 1 missing values .* row 1",
+    ),
+    (
+        MIXED.assign(kind=["oak", 1, "oak", 1]),
+        "y",
+        {"sequences": ["site", "tail"]},
+        r"'kind' is not numeric \(for example \['oak'\]\), nor does it hold texts",
+    ),
     (PAIR, PAIR[:, 0], {"ignore": ["a"]}, r"`ignore` needs a data frame, .*\['a'\]"),
 ]
 

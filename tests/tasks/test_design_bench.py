@@ -1,34 +1,28 @@
 from __future__ import annotations
 
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from botorch_roma.latent import Vocabulary
 from botorch_roma.tasks import OfflineTask, design_bench, load_task
-from botorch_roma.tasks.design_bench import (
-    CHECKSUMS,
+from botorch_roma.tasks.arrays import (
     DATA_DIR_VARIABLE,
+    DESIGN_BENCH_FOLDER,
     Edition,
-    ForestOracle,
-    TableOracle,
-    decode_tokens,
-    encode_tokens,
-    load_superconductor,
-    load_tfbind8,
-    resolve_data_dir,
+    find_file,
+    known_checksums,
 )
+from botorch_roma.tasks.design_bench import load_superconductor, load_tfbind8
+from botorch_roma.tasks.oracles import ForestOracle
 
 TFBIND8 = "tf_bind_8-SIX6_REF_R1/tf_bind_8"
 SUPERCONDUCTOR = "superconductor/superconductor"
-ENCODINGS = ["one_hot", "logits"]
 
 # Every sequence of two letters: a table small enough to write by hand.
 ALL_PAIRS = np.stack(np.divmod(np.arange(16), 4), axis=1).astype(np.uint8)
@@ -37,7 +31,7 @@ ALL_PAIRS = np.stack(np.divmod(np.arange(16), 4), axis=1).astype(np.uint8)
 def write_table(root: Path, stem: str, x: np.ndarray, y: np.ndarray) -> Path:
     """Write a table in Design-Bench's layout, split over as many shards as are expected."""
     (root / stem).parent.mkdir(parents=True, exist_ok=True)
-    shards = len(CHECKSUMS[stem]["x"])
+    shards = len(known_checksums(stem)) // 2
     for kind, array in (("x", x), ("y", y)):
         for i, shard in enumerate(np.array_split(array, shards)):
             np.save(root / f"{stem}-{kind}-{i}.npy", shard)
@@ -55,123 +49,51 @@ def pairs_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def tokens_and_values(data_dir: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = (np.load(data_dir / f"{TFBIND8}-{kind}-0.npy") for kind in "xy")
+    x, y = (np.load(find_file(f"{TFBIND8}-{kind}-0.npy", data_dir)) for kind in "xy")
     return torch.from_numpy(x), torch.from_numpy(y).double()
 
 
-@pytest.fixture(scope="module", params=ENCODINGS)
-def tfbind8(request: pytest.FixtureRequest, data_dir: Path) -> OfflineTask:
-    return load_tfbind8(data_dir, encoding=request.param)
-
-
-class TestEncoding:
-    @given(
-        tokens=st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), min_size=1),
-        encoding=st.sampled_from(ENCODINGS),
-    )
-    def test_round_trip(self, tokens: list[list[int]], encoding: Any) -> None:
-        original = torch.tensor(tokens)
-        X = encode_tokens(original, encoding=encoding, num_classes=5)
-        assert torch.equal(decode_tokens(X, encoding=encoding, num_classes=5), original)
-
-    def test_one_hot(self) -> None:
-        X = encode_tokens(torch.tensor([[0, 2]]), num_classes=3, dtype=torch.float32)
-        assert X.tolist() == [[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]]
-        assert X.dtype == torch.float32
-
-    def test_logits_are_relative_to_the_first_letter(self) -> None:
-        # 0.6 + 0.4 / 4 = 0.7 on the letter and 0.1 elsewhere, so every logit is 0 or +-log 7.
-        X = encode_tokens(torch.tensor([0, 1, 3]), encoding="logits")
-        expected = torch.tensor([-1, -1, -1, 1, 0, 0, 0, 0, 1]) * torch.tensor(7.0).double().log()
-        torch.testing.assert_close(X, expected, atol=1e-12, rtol=0.0)
-
-    def test_batches_and_small_integers(self) -> None:
-        tokens = torch.randint(4, (2, 3, 8), dtype=torch.uint8)
-        X = encode_tokens(tokens, encoding="logits")
-        assert X.shape == (2, 3, 24)
-        assert torch.equal(decode_tokens(X, encoding="logits"), tokens.long())
-
-    @pytest.mark.parametrize("tokens", [torch.tensor([4]), torch.tensor([-1]), torch.zeros(2)])
-    def test_bad_tokens(self, tokens: torch.Tensor) -> None:
-        with pytest.raises(ValueError, match="`tokens` must be integers from 0 to 3, received"):
-            encode_tokens(tokens)
-
-    def test_bad_width(self) -> None:
-        with pytest.raises(ValueError, match=r"divisible by 3 .*'logits', received shape \(2, 4\)"):
-            decode_tokens(torch.zeros(2, 4), encoding="logits")
-
-    def test_bad_encoding(self, tmp_path: Path) -> None:
-        message = "`encoding` must be 'one_hot' or 'logits', received 'ordinal'"
-        bad: Any = "ordinal"
-        with pytest.raises(ValueError, match=message):
-            encode_tokens(torch.tensor([0]), encoding=bad)
-        with pytest.raises(ValueError, match=message):
-            decode_tokens(torch.zeros(4), encoding=bad)
-        with pytest.raises(ValueError, match=message):
-            load_tfbind8(tmp_path, encoding=bad)
-
-
-class TestTableOracle:
-    def test_incomplete_table(self) -> None:
-        with pytest.raises(ValueError, match=r"all 16 sequences.*received 15 sequences"):
-            TableOracle(torch.from_numpy(ALL_PAIRS[1:]), torch.zeros(15), encoding="one_hot")
-
-    def test_rows_that_disagree(self) -> None:
-        tokens = torch.from_numpy(np.concatenate([ALL_PAIRS, ALL_PAIRS[:1]]))
-        with pytest.raises(ValueError, match="one value for each"):
-            TableOracle(tokens, torch.arange(17.0), encoding="one_hot")
-
-    def test_unknown_token(self) -> None:
-        with pytest.raises(ValueError, match="`tokens` must be integers"):
-            TableOracle(torch.from_numpy(ALL_PAIRS + 1), torch.arange(16.0), encoding="one_hot")
+@pytest.fixture(scope="module")
+def tfbind8(data_dir: Path) -> OfflineTask:
+    return load_tfbind8(data_dir)
 
 
 class TestReading:
-    def test_tiny_table(self, pairs_dir: Path) -> None:
-        task = load_tfbind8(pairs_dir, verify_checksums=False)
-        assert (task.num_rows, task.dim) == (10, 8)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_tiny_table(self, pairs_dir: Path, dtype: torch.dtype) -> None:
+        """The worst ten of 17 rows are visible, as tokens; the oracle knows all pairs."""
+        task = load_tfbind8(pairs_dir, verify_checksums=False, dtype=dtype)
+        assert (task.num_rows, task.dim) == (10, 2)
+        assert task.X.dtype == task.Y.dtype == dtype
+        assert task.X.tolist() == [*ALL_PAIRS[:9].tolist(), ALL_PAIRS[8].tolist()]
+        assert task.vocabulary == Vocabulary("acgt")
+        assert task.vocabulary.to_strings(task.X[[1, 8]]) == ["ac", "ga"]
+        assert task.bounds.tolist() == [[0.0, 0.0], [3.0, 3.0]]
         X, Y = task.start_designs(9)
         assert Y.flatten().tolist() == list(range(8, -1, -1))
         assert task.num_oracle_calls == 0
-        everything = encode_tokens(torch.from_numpy(ALL_PAIRS))
+        everything = torch.from_numpy(ALL_PAIRS).to(dtype)
         assert task.evaluate(everything).flatten().tolist() == list(range(16))
         assert torch.equal(task.evaluate(X), Y)
 
+    def test_no_tokens(self, pairs_dir: Path) -> None:
+        task = load_tfbind8(pairs_dir, verify_checksums=False)
+        with pytest.raises(ValueError, match=r"`X` must hold token sequences.* row 0 holds \[0\.5"):
+            task.evaluate(torch.tensor([[0.5, 1.0]]))
+        assert task.num_oracle_calls == 0
+
     def test_wrong_checksum(self, pairs_dir: Path) -> None:
-        expected = CHECKSUMS[TFBIND8]["x"][0]
+        expected = known_checksums(TFBIND8)[f"{TFBIND8}-x-0.npy"]
         message = rf"tf_bind_8-x-0.npy has the SHA-256 checksum [0-9a-f]{{64}}, .* {expected}"
         with pytest.raises(ValueError, match=message + ".*`verify_checksums=False`"):
             load_tfbind8(pairs_dir)
 
-    @pytest.mark.parametrize("verify", [True, False])
-    @pytest.mark.parametrize("size", [0, 5, 60, 130])
-    def test_truncated_file(self, pairs_dir: Path, size: int, verify: bool) -> None:
+    def test_truncated_file(self, pairs_dir: Path) -> None:
         path = pairs_dir / f"{TFBIND8}-y-0.npy"
-        path.write_bytes(path.read_bytes()[:size])
-        message = rf"tf_bind_8-y-0.npy \({size} bytes\) is no complete .npy array"
-        if verify:  # the designs are read first and are not the known ones either
-            shutil.copy(path, pairs_dir / f"{TFBIND8}-x-0.npy")
-            message = message.replace("-y-", "-x-")
+        path.write_bytes(path.read_bytes()[:130])
+        message = r"tf_bind_8-y-0.npy \(130 bytes\) is no complete .npy array"
         with pytest.raises(ValueError, match=message):
-            load_tfbind8(pairs_dir, verify_checksums=verify)
-
-    def test_pickled_objects_are_refused(self, pairs_dir: Path) -> None:
-        np.save(pairs_dir / f"{TFBIND8}-y-0.npy", np.array([None] * 17), allow_pickle=True)
-        with pytest.raises(ValueError, match=r"is no complete .npy array"):
             load_tfbind8(pairs_dir, verify_checksums=False)
-
-    @pytest.mark.parametrize(
-        ("x", "y"),
-        [
-            (ALL_PAIRS, np.zeros(16)),
-            (ALL_PAIRS, np.zeros((15, 1))),
-            (ALL_PAIRS[:, 0], np.zeros((16, 1))),
-        ],
-    )
-    def test_wrong_shapes(self, tmp_path: Path, x: np.ndarray, y: np.ndarray) -> None:
-        write_table(tmp_path, TFBIND8, x, y)
-        with pytest.raises(ValueError, match=r"must hold n x d designs and n x 1 .* \[\("):
-            load_tfbind8(tmp_path, verify_checksums=False)
 
     def test_shards_of_different_width(self, tmp_path: Path) -> None:
         write_table(tmp_path, SUPERCONDUCTOR, np.zeros((10, 3)), np.zeros((10, 1)))
@@ -189,11 +111,6 @@ class TestReading:
         with pytest.raises(ValueError, match=message):
             load_tfbind8(pairs_dir, verify_checksums=False)
 
-    def test_unknown_number_of_rows(self, tmp_path: Path) -> None:
-        write_table(tmp_path, TFBIND8, ALL_PAIRS, np.zeros((16, 1)))
-        with pytest.raises(ValueError, match="has 16 rows"):
-            load_tfbind8(tmp_path, verify_checksums=False)
-
 
 class TestMissingData:
     @pytest.mark.parametrize("load", [load_tfbind8, load_superconductor])
@@ -210,19 +127,32 @@ class TestMissingData:
         with pytest.raises(FileNotFoundError, match=r"1 of 2 files are missing .*: [^,]*y-0.npy\."):
             load_task("tfbind8", data_dir=pairs_dir)
 
-    def test_argument_then_variable_then_cache(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(DATA_DIR_VARIABLE, str(tmp_path / "variable"))
-        assert resolve_data_dir(tmp_path) == tmp_path
-        assert resolve_data_dir() == tmp_path / "variable"
+    def test_default_place(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
-        assert resolve_data_dir("~/data") == tmp_path / "data"
-        monkeypatch.setenv(DATA_DIR_VARIABLE, "")
-        assert resolve_data_dir() == tmp_path / ".cache" / "botorch_roma"
-        monkeypatch.delenv(DATA_DIR_VARIABLE)
-        with pytest.raises(FileNotFoundError, match="botorch_roma"):
+        monkeypatch.delenv(DATA_DIR_VARIABLE, raising=False)
+        with pytest.raises(FileNotFoundError, match="cache/botorch_roma:"):
             load_tfbind8()
+
+
+class TestParentFolder:
+    @pytest.mark.parametrize("by", ["argument", "variable"])
+    def test_holds_design_bench_data(
+        self, pairs_dir: Path, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch, by: str
+    ) -> None:
+        parent = tmp_path_factory.mktemp("parent")
+        pairs_dir.rename(parent / DESIGN_BENCH_FOLDER)
+        monkeypatch.setenv(DATA_DIR_VARIABLE, str(parent if by == "variable" else "nowhere"))
+        data_dir = parent if by == "argument" else None
+        task = load_task("tfbind8", data_dir=data_dir, verify_checksums=False)
+        assert task.num_rows == 10
+
+    def test_of_the_real_data(self, tfbind8: OfflineTask, data_dir: Path) -> None:
+        inner = data_dir if data_dir.name == DESIGN_BENCH_FOLDER else data_dir / DESIGN_BENCH_FOLDER
+        if inner.is_dir():
+            for folder in (inner, inner.parent):
+                assert torch.equal(load_tfbind8(folder).X, tfbind8.X)
+        else:
+            pytest.skip(f"the data folder is not called {DESIGN_BENCH_FOLDER}")
 
 
 class TestTFBind8:
@@ -240,11 +170,19 @@ class TestTFBind8:
     ) -> None:
         tokens, values = tokens_and_values
         rows = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:1_000]
-        encoding: Any = "one_hot" if tfbind8.dim == 32 else "logits"
         before = tfbind8.num_oracle_queries
-        Y = tfbind8.evaluate(encode_tokens(tokens[rows], encoding=encoding))
-        assert torch.equal(Y, values[rows])
+        assert torch.equal(tfbind8.evaluate(tokens[rows].double()), values[rows])
         assert tfbind8.num_oracle_queries == before + 1_000
+
+    def test_tokens(
+        self, tfbind8: OfflineTask, tokens_and_values: tuple[torch.Tensor, torch.Tensor]
+    ) -> None:
+        tokens, values = tokens_and_values
+        visible = values[:, 0] <= 0.43930 + 5e-6
+        assert torch.equal(tfbind8.X, tokens[visible].double())
+        assert tfbind8.bounds.tolist() == [[0.0] * 8, [3.0] * 8]
+        assert tfbind8.vocabulary == Vocabulary("acgt")
+        assert tfbind8.post_processing_func is None
 
     def test_start_designs_are_distinct_despite_palindromes(self, tfbind8: OfflineTask) -> None:
         top = tfbind8.Y.flatten().topk(128).indices
@@ -255,18 +193,10 @@ class TestTFBind8:
         with pytest.raises(ValueError, match="32768 distinct"):
             tfbind8.start_designs(32_769)
 
-    def test_snapping(self, tfbind8: OfflineTask) -> None:
-        snap = tfbind8.post_processing_func
-        assert snap is not None
-        assert torch.equal(snap(tfbind8.X[:50]), tfbind8.X[:50])
-        relaxed = tfbind8.X[:50].reshape(5, 10, -1) * 0.6
-        assert torch.equal(snap(relaxed), tfbind8.X[:50].reshape(5, 10, -1))
-        assert torch.equal(tfbind8.evaluate(relaxed[0]), tfbind8.Y[:10])
-
     def test_random_designs_are_sequences(self, tfbind8: OfflineTask) -> None:
         X = tfbind8.random_designs(128, seed=0)
-        assert tfbind8.post_processing_func is not None
-        assert torch.equal(tfbind8.post_processing_func(X), X)
+        assert X.shape == (128, 8)
+        assert X.unique().tolist() == [0.0, 1.0, 2.0, 3.0]
         assert torch.unique(X, dim=0).shape[0] > 120
 
     def test_float32_copy_and_pickle(self, tfbind8: OfflineTask) -> None:
@@ -275,16 +205,8 @@ class TestTFBind8:
         assert Y.dtype == torch.float32
         torch.testing.assert_close(Y, other.Y[:100])
 
-    def test_bounds(self, data_dir: Path) -> None:
-        assert load_tfbind8(data_dir).bounds.unique().tolist() == [0.0, 1.0]
-        task = load_tfbind8(data_dir, encoding="logits", dtype=torch.float32)
-        width = task.X.max() - task.X.min()
-        torch.testing.assert_close(task.bounds[0].min(), task.X.min() - 0.1 * width)
-        torch.testing.assert_close(task.bounds[1].max(), task.X.max() + 0.1 * width)
-        assert task.bounds.dtype == task.X.dtype == torch.float32
-
     def test_resaved_files_pass_without_checksums(self, data_dir: Path, tmp_path: Path) -> None:
-        x, y = (np.load(data_dir / f"{TFBIND8}-{kind}-0.npy") for kind in "xy")
+        x, y = (np.load(find_file(f"{TFBIND8}-{kind}-0.npy", data_dir)) for kind in "xy")
         write_table(tmp_path, TFBIND8, x.astype(np.uint8), y)
         with pytest.raises(ValueError, match="checksum"):
             load_tfbind8(tmp_path)
@@ -298,8 +220,12 @@ def superconductor(data_dir: Path) -> OfflineTask:
 
 @pytest.fixture(scope="module")
 def superconductor_table(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    files = [[data_dir / f"{SUPERCONDUCTOR}-{kind}-{i}.npy" for i in range(5)] for kind in "xy"]
-    x, y = (np.concatenate([np.load(file) for file in shards]) for shards in files)
+    x, y = (
+        np.concatenate(
+            [np.load(find_file(f"{SUPERCONDUCTOR}-{k}-{i}.npy", data_dir)) for i in range(5)]
+        )
+        for k in "xy"
+    )
     return x, y[:, 0]
 
 

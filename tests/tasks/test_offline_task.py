@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from botorch_roma.latent import Vocabulary
 from botorch_roma.tasks import OfflineTask
 
 BOUNDS = torch.tensor([[0.0, -1.0, 2.0], [1.0, 3.0, 2.0]], dtype=torch.float64)
@@ -214,6 +215,117 @@ class TestProperties:
         task = make_task()
         copy = pickle.loads(pickle.dumps(task))
         assert torch.equal(copy.evaluate(task.X), task.evaluate(task.X))
+
+
+#: Sequences of up to three letters of two, and the padding, 2.
+PADDED = Vocabulary("ab", padded=True)
+TOKENS = torch.tensor([[0, 1, 2], [1, 2, 2], [0, 0, 0], [1, 0, 1]], dtype=torch.float64)
+
+
+def make_token_task(**options: Any) -> OfflineTask:
+    """Worth as many letters as there are."""
+    defaults: dict[str, Any] = {
+        "name": "words",
+        "X": TOKENS,
+        "Y": PADDED.lengths(TOKENS).unsqueeze(-1).double(),
+        "vocabulary": PADDED,
+        "oracle": PADDED.lengths,
+    }
+    return OfflineTask(**{**defaults, **options})
+
+
+class TestTokens:
+    def test_bounds_are_those_of_the_tokens(self) -> None:
+        task = make_token_task()
+        assert task.vocabulary is PADDED
+        assert task.bounds.tolist() == [[0.0] * 3, [2.0] * 3]
+        assert task.bounds.dtype == torch.float64
+        bare = make_token_task(vocabulary=Vocabulary("abc"))
+        assert bare.bounds.tolist() == [[0.0] * 3, [2.0] * 3]
+        assert make_task().vocabulary is None
+
+    def test_evaluate(self) -> None:
+        task = make_token_task()
+        assert task.evaluate(TOKENS).flatten().tolist() == [2.0, 1.0, 3.0, 3.0]
+        assert task.num_oracle_queries == 4
+        assert task.evaluate(TOKENS.float()).dtype == torch.float64
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            ([0.0, 0.5, 1.0], r"whole numbers from 0 to 2, .*row 1 holds \[0\.0, 0\.5, 1\.0\]"),
+            ([0.0, 2.0, 1.0], r"padding at the end only; row 1 holds \[0\.0, 2\.0, 1\.0\]"),
+            ([1.0 + 1e-9, 2.0, 2.0], "must hold token sequences"),
+            ([0.0, 0.0, 3.0], "must lie within the bounds; row 1, column 2 holds 3"),
+            ([-1.0, 0.0, 0.0], "must lie within the bounds; row 1, column 0 holds -1"),
+            ([torch.nan, 0.0, 0.0], "holds NaN"),
+        ],
+    )
+    def test_other_designs_never_reach_the_oracle(self, row: list[float], message: str) -> None:
+        task = make_token_task(oracle=lambda X: pytest.fail("too late"))
+        X = torch.tensor([[0.0, 1.0, 2.0], row], dtype=torch.float64)
+        with pytest.raises(ValueError, match=f"`X` {message}|`X` must hold .*{message}"):
+            task.evaluate(X)
+        assert task.num_oracle_calls == 0
+
+    def test_random_designs_are_uniform_over_the_symbols(self) -> None:
+        """Of the full length, without padding."""
+        task = make_token_task()
+        state = torch.get_rng_state()
+        X = task.random_designs(400, seed=1)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert X.dtype == torch.float64
+        assert len(torch.unique(X, dim=0)) == 8
+        assert X.max() == 1.0
+        assert 0.4 < X.mean().item() < 0.6
+        assert torch.equal(X, task.random_designs(400, seed=1))
+        assert not torch.equal(X, task.random_designs(400, seed=2))
+
+    def test_random_designs_of_ones_own(self) -> None:
+        task = make_token_task(random_designs=lambda n, generator: TOKENS[:n])
+        assert torch.equal(task.random_designs(2, seed=0), TOKENS[:2])
+        bad = make_token_task(random_designs=lambda n, generator: TOKENS[:n] + 0.5)
+        with pytest.raises(ValueError, match="`random_designs` must"):
+            bad.random_designs(1, seed=0)
+
+    def test_start_designs_copies_and_pickles(self) -> None:
+        task = make_token_task()
+        X, Y = task.start_designs(3)
+        assert X.tolist() == [[0.0] * 3, [1.0, 0.0, 1.0], [0.0, 1.0, 2.0]]
+        assert Y.flatten().tolist() == [3.0, 3.0, 2.0]
+        other = pickle.loads(pickle.dumps(task.to(dtype=torch.float32)))
+        assert other.vocabulary == PADDED
+        assert other.evaluate(other.X).dtype == torch.float32
+        assert task.fixed_features == {}
+
+    @pytest.mark.parametrize(
+        ("X", "message"),
+        [
+            ([[0.0, 0.5], [0.0, 1.0]], r"row 0 holds \[0\.0, 0\.5\]; decode"),
+            ([[0.0, 1.0], [0.0, 3.0]], r"from 0 to 2, padding at the end only; row 1 holds"),
+            ([[0.0, 1.0], [-1.0, 0.0]], "row 1 holds"),
+            ([[2.0, 1.0], [0.0, 0.0]], "row 0 holds"),
+        ],
+    )
+    def test_bad_tokens(self, X: list[list[float]], message: str) -> None:
+        tokens = torch.tensor(X, dtype=torch.float64)
+        with pytest.raises(ValueError, match=f"`X` must hold token sequences: .*{message}"):
+            make_token_task(X=tokens, Y=tokens[:, :1])
+
+    def test_long_rows_are_cut(self) -> None:
+        X = torch.full((1, 40), 0.5, dtype=torch.float64)
+        with pytest.raises(ValueError, match="must hold token") as info:
+            make_token_task(X=X, Y=X[:, :1])
+        assert str(info.value).count("0.5") == 12
+
+    @pytest.mark.parametrize(
+        ("options", "received"),
+        [({"bounds": BOUNDS}, "both"), ({"vocabulary": None}, "neither")],
+    )
+    def test_bounds_or_vocabulary(self, options: dict[str, Any], received: str) -> None:
+        message = f"Exactly one of `bounds` and `vocabulary` must be given, received {received}"
+        with pytest.raises(ValueError, match=message):
+            make_token_task(**options)
 
 
 class TestConstructor:
