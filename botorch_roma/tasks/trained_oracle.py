@@ -217,8 +217,6 @@ class TrainedOracle:
 
     def _load(self, *, warn: bool) -> bool:
         """Take the oracle from the cache; whether that worked."""
-        if not self.path.exists():
-            return False
         rows = np.linspace(0, len(self._y) - 1, 2).astype(int)  # the shape; values are loaded
         ensemble = OracleEnsemble(
             torch.from_numpy(self._tokens[rows]),
@@ -230,6 +228,8 @@ class TrainedOracle:
             weights, metadata = read_oracle(self.path, self.key)
             ensemble.load_state_dict(weights)
             self._keep(ensemble, metadata)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             if warn:
                 self._warn(f"cannot be used, the oracle is trained anew: {error}")
