@@ -3,11 +3,15 @@ The longer sequences of Design-Bench: UTR, GFP and TFBind10 [Trabucco2022design]
 
 The arrays are read as they are, nothing is downloaded. UTR and GFP have no exact oracle, and the
 weights of Design-Bench's networks are gone: theirs are trained anew, on the full table, when they
-are first asked. Train them beforehand with ``train_oracle(task)``, which takes some minutes on
-one core and is done once. On rows that were not trained on (one run each, seed 0):
+are first asked. ``print(train_oracle(task))`` trains them beforehand and says how good they are on
+rows that they were not trained on. One run each, seed 0, on one core:
 
-* UTR: TODO
-* GFP: TODO
+====  =======================  ================  =====  ==============
+task  held-out, training rows  rank correlation  R2     processor time
+====  =======================  ================  =====  ==============
+utr   20,000 / 260,000         0.907             0.877  182 s
+gfp   5,000 / 46,715           0.875             0.959  40 s
+====  =======================  ================  =====  ==============
 
 .. [Trabucco2022design]
     B. Trabucco, X. Geng, A. Kumar, and S. Levine. Design-Bench: Benchmarks for Data-Driven

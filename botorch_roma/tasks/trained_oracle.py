@@ -74,8 +74,8 @@ class OracleReport:
         return (
             f"Oracle of {self.name!r}: rank correlation {self.rank_correlation:.3f} (R2 "
             f"{self.r_squared:.3f}) on {self.num_held_out:,} held-out rows, trained on "
-            f"{self.num_training:,} rows in {self.cpu_seconds:.0f} s of processor time; fingerprint "
-            f"{self.fingerprint[:12]}, {self.path}"
+            f"{self.num_training:,} rows in {self.cpu_seconds:.0f} s of processor time; "
+            f"fingerprint {self.fingerprint[:12]}, {self.path}"
         )
 
 
@@ -217,8 +217,6 @@ class TrainedOracle:
 
     def _load(self, *, warn: bool) -> bool:
         """Take the oracle from the cache; whether that worked."""
-        if not self.path.exists():
-            return False
         rows = np.linspace(0, len(self._y) - 1, 2).astype(int)  # the shape; values are loaded
         ensemble = OracleEnsemble(
             torch.from_numpy(self._tokens[rows]),
@@ -230,6 +228,8 @@ class TrainedOracle:
             weights, metadata = read_oracle(self.path, self.key)
             ensemble.load_state_dict(weights)
             self._keep(ensemble, metadata)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             if warn:
                 self._warn(f"cannot be used, the oracle is trained anew: {error}")
@@ -259,7 +259,7 @@ def train_oracle(
 
     Args:
         task: A task with a trained oracle, e.g. ``load_utr()``.
-        progress: Whether to show a bar on standard error, and to print the report. Default: True.
+        progress: Whether to show a bar on standard error. Default: True.
         retrain: Whether to train in any case and replace the file. Default: False.
 
     Returns:
@@ -269,8 +269,7 @@ def train_oracle(
         ValueError: If the oracle of the task is not a trained one.
 
     Example:
-        >>> report = train_oracle(load_utr())
-        >>> report.rank_correlation
+        >>> print(train_oracle(load_utr()))  # rank correlation on held-out rows, and more
     """
     oracle = task._oracle
     if not isinstance(oracle, TrainedOracle):
@@ -279,7 +278,4 @@ def train_oracle(
             f"`task` must have an oracle that is trained; that of task {task.name!r} is "
             f"{kind}: there is nothing to train."
         )
-    report = oracle.prepare(progress=progress, retrain=retrain)
-    if progress:
-        print(report)
-    return report
+    return oracle.prepare(progress=progress, retrain=retrain)

@@ -18,7 +18,6 @@ from scipy.stats import spearmanr
 
 from botorch_roma.tasks import OfflineTask, design_bench, load_superconductor, load_tfbind8
 from botorch_roma.tasks.design_bench import Edition
-from botorch_roma.tasks.design_bench_compat import enable
 from botorch_roma.tasks.design_bench_adapter import (
     ORIGINALS,
     DesignBenchOracle,
@@ -27,6 +26,7 @@ from botorch_roma.tasks.design_bench_adapter import (
     _vocabulary,
     from_design_bench,
 )
+from botorch_roma.tasks.design_bench_compat import enable
 
 needs_design_bench = pytest.mark.skipif(
     importlib.util.find_spec("design_bench") is None,
