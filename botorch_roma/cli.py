@@ -209,8 +209,35 @@ def demo(
 
 
 @app.command()
+def tasks(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the benchmark tasks: data, size, kind, oracle, what is a substitute."""
+    from botorch_roma.tasks import TASKS
+
+    rows = [
+        {
+            "task": name,
+            "status": info.status(data_dir),
+            "kind": info.kind,
+            "visible": f"{info.num_rows or '?'} x {info.dim}",
+            "oracle": info.oracle,
+            "substitute": info.substitute,
+        }
+        for name, info in TASKS.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    table = Table(box=None)
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column in ("task", "kind", "visible"))
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table)
+
+
+@app.command()
 def run(
-    task: Annotated[str, typer.Argument(help="Name of a task, for instance tfbind8.")],
+    task: Annotated[str, typer.Argument(help="Name of a task, see `botorch-roma tasks`.")],
     seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 8,
     method: Annotated[
         list[str] | None, typer.Option(help="Method; may be repeated. All by default.")

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 # No window is ever opened, and matplotlib is not imported here to see to that.
 os.environ["MPLBACKEND"] = "Agg"
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from botorch_roma.latent import LatentSpace, Vocabulary
+    from botorch_roma.tasks.oracle_networks import OracleSettings
+    from botorch_roma.tasks.trained_oracle import TrainedOracle
 
 # `too_slow` compares data generation with the wall clock, which a loaded machine fails.
 settings.register_profile(
@@ -89,5 +92,49 @@ def lossless_space() -> Callable[..., LatentSpace]:
             vae.decoder[0].weight.copy_(of_tokens)
         history = VAEHistory([0.0], [1.0], [0.75], [0.0], num_validation=4)
         return LatentSpace(vae, vocabulary, tokens, history, **options)
+
+    return make
+
+
+@pytest.fixture
+def tiny_settings() -> OracleSettings:
+    """Settings of an oracle that is trained in a fraction of a second."""
+    from botorch_roma.tasks.oracle_networks import OracleSettings
+
+    return OracleSettings(
+        "epistasis",
+        features=2,
+        width=8,
+        epochs=5,
+        batch_size=32,
+        learning_rate=0.03,
+        num_held_out=50,
+    )
+
+
+@pytest.fixture
+def tiny_table() -> tuple[np.ndarray, np.ndarray]:
+    """400 sequences of 6 DNA letters; the value counts the letter c, in 0..6."""
+    tokens = np.random.default_rng(0).integers(4, size=(400, 6), dtype=np.uint8)
+    return tokens, (tokens == 1).sum(axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def make_oracle(
+    tmp_path: Path, tiny_settings: OracleSettings, tiny_table: tuple[np.ndarray, np.ndarray]
+) -> Callable[..., TrainedOracle]:
+    """Make a trained oracle of the tiny table, whose cache is the folder of the test."""
+    from botorch_roma.tasks.trained_oracle import TrainedOracle
+
+    def make(**options: Any) -> TrainedOracle:
+        tokens, y = tiny_table
+        defaults: dict[str, Any] = {
+            "tokens": tokens,
+            "y": y,
+            "num_classes": 4,
+            "settings": tiny_settings,
+            "cache_dir": tmp_path,
+        }
+        return TrainedOracle("tiny", **{**defaults, **options})
 
     return make

@@ -27,6 +27,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     "_compat": 1,
     "closed_form": 2,
+    "files": 1,
     "latent": 1,
     "network": 1,
     "progress": 1,
@@ -41,7 +42,6 @@ FLOORS = {
     "fit": 3,
     "optim": 4,
     "ax": 5,
-    "files": 5,
     "presets": 5,
     "propose": 5,
     "selection": 5,

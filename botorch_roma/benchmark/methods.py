@@ -20,7 +20,13 @@ from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
 from botorch_roma.fit import fit_roma_model
-from botorch_roma.latent import Encoding, LatentSpace, OneHotEncoding, Vocabulary
+from botorch_roma.latent import (
+    Encoding,
+    LatentSpace,
+    LogitsEncoding,
+    OneHotEncoding,
+    Vocabulary,
+)
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.presets import Preset, get_preset
@@ -70,8 +76,9 @@ class ProxyCache:
         """The encoding of a task's designs and the seconds that its training took."""
         if view.vocabulary is None:
             return None, 0.0
-        if preset.encoding == "one_hot":
-            return OneHotEncoding(view.vocabulary, view.X.shape[1]), 0.0
+        plain = {"one_hot": OneHotEncoding, "logits": LogitsEncoding}
+        if preset.encoding in plain:
+            return plain[preset.encoding](view.vocabulary, view.X.shape[1]), 0.0
         key = json.dumps([view.name, preset.latent, seed], sort_keys=True)
         if key not in self.spaces:
             start = time.perf_counter()
@@ -129,10 +136,16 @@ class Method:
     discrete: bool = False
 
 
-def _roma(
+def roma_method(
     preset_name: str, encoding: str | None = None, **changes: Any
 ) -> Callable[..., MethodResult]:
-    """Both stages with a preset; ``changes`` apply to stage 2 only."""
+    """Both stages of RoMA as a method.
+
+    Args:
+        preset_name: Name of the preset.
+        encoding: Encoding of token sequences in place of the preset's.
+        changes: Options of stage 2 over the preset's.
+    """
 
     def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         discrete = view.vocabulary is not None
@@ -198,16 +211,16 @@ _ALL = (
     Method(
         "gradient_ascent",
         "gradient ascent, proxy of default",
-        _roma("default", radius=0.0, region=None),
+        roma_method("default", radius=0.0, region=None),
         group="default",
     ),
-    Method("author_code", "RoMA, author_code", _roma("author_code"), group="published"),
-    Method("paper", "RoMA, paper", _roma("paper"), group="published"),
-    Method("default", "RoMA, default", _roma("default"), group="default"),
+    Method("author_code", "RoMA, author_code", roma_method("author_code"), group="published"),
+    Method("paper", "RoMA, paper", roma_method("paper"), group="published"),
+    Method("default", "RoMA, default", roma_method("default"), group="default"),
     Method(
         "default_latent",
         "RoMA, default, latent space",
-        _roma("default", encoding="latent"),
+        roma_method("default", encoding="latent"),
         group="default_latent",
         discrete=True,
     ),

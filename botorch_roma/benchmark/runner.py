@@ -155,17 +155,25 @@ def run_benchmark(
             f"The oracle of {spec.name!r} was called {calls_before} times too early."
         )
     rows = [
-        _score(task, method.name, seed, results[method.name, seed], calls_before)
+        score(task, method.name, seed, results[method.name, seed], calls_before)
         for method in chosen
         for seed in range(num_seeds)
     ]
     return pd.DataFrame(rows)
 
 
-def _score(
+def score(
     task: OfflineTask, method: str, seed: int, result: MethodResult, calls_before: int
 ) -> dict[str, Any]:
-    """The one oracle call of a batch, on both scales."""
+    """The row of a finished batch; asks the oracle, once.
+
+    Args:
+        task: The task.
+        method: Name of the row.
+        seed: Seed of the run.
+        result: What the method returned.
+        calls_before: Oracle calls counted before, for the row.
+    """
     values = task.evaluate(result.candidates).flatten()
     row: dict[str, Any] = {"task": task.name, "method": method, "seed": seed}
     for scale in ("full", "visible"):

@@ -8,6 +8,7 @@ r"""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -24,6 +25,9 @@ from botorch_roma.validation import check_float, check_int
 
 #: Sequences of more positions get the convolutional architecture by default.
 MAX_MLP_LENGTH: int = 100
+
+#: The largest number of latents that is chosen by default.
+MAX_LATENT_DIM: int = 256
 
 
 def _check_share(name: str, value: float) -> None:
@@ -75,13 +79,13 @@ class LatentSpace(TokenEncoding):
         tokens: Tensor,
         vocabulary: Vocabulary,
         *,
-        latent_dim: int = 32,
-        hidden_sizes: Sequence[int] = (256, 256),
+        latent_dim: int | None = None,
+        hidden_sizes: Sequence[int] = (512,),
         architecture: Architecture | None = None,
         beta: float = 0.1,
         epochs: int | None = None,
         batch_size: int = 128,
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         num_validation: int | None = None,
         min_reconstruction: float = 0.5,
         seed: int = 0,
@@ -93,7 +97,8 @@ class LatentSpace(TokenEncoding):
         Args:
             tokens: Sequences, ``n x L``, without outcomes.
             vocabulary: The tokens.
-            latent_dim: Number of latents.
+            latent_dim: Number of latents; by default 2.5 per position, rounded up to 32, 64, ...
+                256.
             hidden_sizes: Width of every hidden layer.
             architecture: ``"mlp"`` or ``"conv"``; by default ``"conv"`` for more than 100
                 positions.
@@ -115,6 +120,8 @@ class LatentSpace(TokenEncoding):
         _check_share("min_reconstruction", min_reconstruction)  # before the work
         if architecture is None:
             architecture = "conv" if tokens.shape[-1] > MAX_MLP_LENGTH else "mlp"
+        if latent_dim is None:
+            latent_dim = min(MAX_LATENT_DIM, 32 * math.ceil(2.5 * tokens.shape[-1] / 32))
         vae = SequenceVAE(
             vocabulary.num_classes,
             tokens.shape[-1],

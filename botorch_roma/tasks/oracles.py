@@ -24,26 +24,48 @@ class TableOracle:
         tokens: All sequences, ``n x length``; rows may repeat.
         y: Their values, ``n``.
         num_classes: Size of the alphabet. Default: 4.
+        last_wins: Whether rows of one sequence may disagree; the last one then counts.
+            Default: False.
+        missing: Value of a sequence that is in no row. Default: there must be none.
 
     Raises:
         ValueError: If a token is out of range, a sequence is missing, or its rows disagree.
     """
 
-    def __init__(self, tokens: Tensor, y: Tensor, *, num_classes: int = 4) -> None:
+    def __init__(
+        self,
+        tokens: Tensor,
+        y: Tensor,
+        *,
+        num_classes: int = 4,
+        last_wins: bool = False,
+        missing: float | None = None,
+    ) -> None:
         check_tokens(tokens, num_classes)
-        self._place = num_classes ** torch.arange(tokens.shape[-1])
-        index = (tokens.long() * self._place).sum(dim=-1)
-        self._values = torch.full((num_classes ** tokens.shape[-1],), torch.nan, dtype=y.dtype)
-        self._values[index] = y
-        if self._values.isnan().any() or not torch.equal(self._values[index], y):
+        self._num_classes = num_classes
+        index = self._index(tokens)
+        num_sequences = num_classes ** tokens.shape[-1]
+        last = torch.full((num_sequences,), -1)
+        last.scatter_reduce_(0, index, torch.arange(len(index)), "amax")
+        self._values = torch.where(last < 0, torch.nan if missing is None else missing, y[last])
+        #: Number of sequences that are in no row.
+        self.num_missing = int((last < 0).sum())
+        agree = last_wins or torch.equal(self._values[index], y)
+        if (missing is None and self.num_missing > 0) or not agree:
             raise ValueError(
-                f"`tokens` must hold all {self._values.numel()} sequences, `y` one value for each; "
-                f"received {torch.unique(index).numel()} sequences; the table is damaged."
+                f"`tokens` must hold all {num_sequences} sequences, `y` one value for each; "
+                f"received {num_sequences - self.num_missing} sequences; the table is damaged."
             )
 
     def __call__(self, X: Tensor) -> Tensor:
         """Value of each of the ``n x length`` token sequences, shape ``n``."""
-        return self._values[(X.long().cpu() * self._place).sum(dim=-1)].to(X)
+        return self._values[self._index(X.cpu())].to(X)
+
+    def _index(self, tokens: Tensor) -> Tensor:
+        index = torch.zeros(len(tokens), dtype=torch.long)
+        for column in tokens.T:  # not all at once: 4 ** 10 sequences stand in 8 million rows
+            index = index * self._num_classes + column.long()
+        return index
 
 
 class ForestOracle:

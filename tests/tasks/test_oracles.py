@@ -123,3 +123,29 @@ class TestForestOracle:
 
 def test_size_of_the_published_forest() -> None:
     assert (oracles.FOREST_ROWS, oracles.FOREST_SEED) == (2_000, 0)
+
+
+# Every sequence of two letters of three.
+THREE_PAIRS = torch.cartesian_prod(torch.arange(3), torch.arange(3))
+NINE = torch.arange(9.0)
+
+
+class TestIncompleteTables:
+    @pytest.mark.parametrize("last_wins", [False, True])
+    def test_missing_sequences_are_refused(self, last_wins: bool) -> None:
+        with pytest.raises(ValueError, match=r"all 9 sequences.*received 8 sequences"):
+            TableOracle(THREE_PAIRS[1:], NINE[1:], num_classes=3, last_wins=last_wins)
+
+    def test_missing_sequences_have_a_value_where_one_is_given(self) -> None:
+        oracle = TableOracle(THREE_PAIRS[2:], NINE[2:], num_classes=3, missing=-1.0)
+        assert oracle.num_missing == 2
+        assert oracle(THREE_PAIRS.float()).tolist() == [-1.0, -1.0, *range(2, 9)]
+
+    def test_last_row_wins(self) -> None:
+        tokens, y = THREE_PAIRS.repeat(3, 1), torch.arange(27.0)
+        assert TableOracle(tokens, y, num_classes=3, last_wins=True)(THREE_PAIRS).tolist() == list(
+            range(18, 27)
+        )
+        for missing in (None, 0.0):
+            with pytest.raises(ValueError, match="one value for each"):
+                TableOracle(tokens, y, num_classes=3, missing=missing)
