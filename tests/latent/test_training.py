@@ -78,6 +78,14 @@ class TestTraining:
         assert history.loss == [pytest.approx(4.0 * math.log(2.0), rel=1e-6)]
         assert [len(tokens) for tokens, _ in batches] == [4, 4]
 
+    def test_every_epoch_takes_all_rows_in_another_order(
+        self, batches: list[tuple[Tensor, float]]
+    ) -> None:
+        fit(make(), epochs=3, batch_size=8)
+        epochs = [tokens.tolist() for tokens, _ in batches]
+        assert epochs[0] != epochs[1] != epochs[2]
+        assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
+
     def test_accuracy_is_that_of_the_held_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Half of the tokens of one sequence of two are wrong."""
 
@@ -143,10 +151,12 @@ class TestSplit:
         assert out | set(trained) == {tuple(t) for t in TOKENS.tolist()}
         assert len(trained) == 18
 
-    @pytest.mark.parametrize(("rows", "held"), [(2, 1), (10, 1), (16, 1)])
-    def test_a_tenth_by_default(self, rows: int, held: int) -> None:
-        tokens = torch.tensor([[(i >> k) & 1 for k in range(4)] for i in range(rows)])
-        assert fit(make(), tokens, num_validation=None, epochs=1).num_validation == held
+    def test_at_least_one_by_default(self) -> None:
+        assert fit(make(), TOKENS[:2], num_validation=None, epochs=1).num_validation == 1
+
+    def test_rows_that_repeat_count_once(self) -> None:
+        tokens = TOKENS.repeat(5, 1)
+        assert fit(make(), tokens, num_validation=None, epochs=1).num_validation == 1
 
     def test_at_most_a_thousand_by_default(self) -> None:
         tokens = torch.arange(12_000).unsqueeze(-1)

@@ -79,6 +79,12 @@ class TestArchitecture:
         assert mlp.encoder[0].in_features == 20 * 237
         assert conv.encoder[0].in_features == CONV_CHANNELS * short
 
+    def test_positions_are_cut_off_at_the_end(self) -> None:
+        """Five to eight positions are two after the convolutions: the same weights."""
+        short, long = (make(3, length, architecture="conv") for length in (5, 8))
+        z = torch.tensor([[0.3, -1.0]], dtype=torch.double)
+        torch.testing.assert_close(short.decode(z), long.decode(z)[:, :5])
+
     def test_one_token_shifts_one_position(self) -> None:
         """Positions and tokens are not mixed up: only what the weights of a position say."""
         vae = make(hidden_sizes=())
