@@ -20,6 +20,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Array: TypeAlias = np.ndarray[Any, Any]
 
 DATA_DIR_VARIABLE = "BOTORCH_ROMA_DATA"
+CACHE_VARIABLE = "BOTORCH_ROMA_CACHE"
 DESIGN_BENCH_FOLDER = "design_bench_data"
 
 
@@ -122,6 +123,19 @@ def resolve_data_dir(data_dir: PathLike | None = None) -> Path:
         The folder, whether it exists or not.
     """
     chosen = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE)
+    return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
+
+
+def resolve_cache_dir(cache_dir: PathLike | None = None) -> Path:
+    """Folder of the cache: the argument, else ``BOTORCH_ROMA_CACHE``, else the default.
+
+    Args:
+        cache_dir: A folder, or ``None``. Default: ``~/.cache/botorch_roma``.
+
+    Returns:
+        The folder, whether it exists or not.
+    """
+    chosen = cache_dir if cache_dir is not None else os.environ.get(CACHE_VARIABLE)
     return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
 
 

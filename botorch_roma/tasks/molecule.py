@@ -37,6 +37,7 @@ from botorch_roma.tasks.cache import cached_arrays
 from botorch_roma.tasks.chemistry import (
     FINGERPRINT_BITS,
     FINGERPRINT_RADIUS,
+    canonical_tokens,
     fingerprints,
     import_chemistry,
     random_tokens,
@@ -202,6 +203,7 @@ def _make_task(
         X=X,
         Y=torch.from_numpy(y[visible]).to(dtype).unsqueeze(-1),
         vocabulary=vocabulary,
+        post_processing_func=partial(canonical_tokens, vocabulary=vocabulary),
         oracle=MoleculeOracle(vocabulary, _score(oracle, arrays), float(y.min())),
         ranges={"full": (float(y.min()), float(y.max()))},
         random_designs=partial(

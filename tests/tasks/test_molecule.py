@@ -14,8 +14,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from botorch_roma.tasks import OfflineTask, activity_forest, molecule
-from botorch_roma.tasks.arrays import find_file
-from botorch_roma.tasks.cache import CACHE_VARIABLE
+from botorch_roma.tasks.arrays import CACHE_VARIABLE, find_file
 from botorch_roma.tasks.chemistry import (
     canonical_smiles,
     canonical_tokens,
