@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from botorch.acquisition import PosteriorMean
 from botorch.exceptions import InputDataError, InputDataWarning
+from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
 from botorch_roma.fit import FitHistory, fit_roma_model
@@ -207,19 +208,20 @@ def propose(
         train_X, train_Y, ignore=ignore, sequences=sequences, device=device, dtype=dtype
     )
     check_training_data(table.X, table.Y)
-    fixed = _fixed(table, fixed_features)
+    num_sequences = sum(c.kind == "sequence" for c in table.parts)
+    if isinstance(preset, str):
+        preset = get_preset(preset, discrete=num_sequences > 0, num_rows=table.X.shape[0])
+    _check_encoding(table, encoding or preset.encoding, encoding, encoding_options)
+    fixed = _fixed(table, fixed_features, encoding)
     box = _bounds(table, bounds, margin, fixed, encoding)
     rounding = _rounding(table, box)
-    if isinstance(preset, str):
-        has_sequences = any(c.kind == "sequence" for c in table.parts)
-        preset = get_preset(preset, discrete=has_sequences, num_rows=table.X.shape[0])
     encoding = make_encoding(
         table,
         box,
         encoding or preset.encoding,
         {
             "seed": seed,
-            "timeout_sec": timeout_sec and timeout_sec / 4,
+            "timeout_sec": timeout_sec and timeout_sec / (4 * max(1, num_sequences)),
             "progress": progress,
             **preset.latent,
             **(encoding_options or {}),
@@ -314,13 +316,7 @@ def make_encoding(
         latent_options: Arguments of :meth:`LatentSpace.fit`.
     """
     if isinstance(sequences, Encoding):
-        if sequences.dim != table.X.shape[1]:
-            raise ValueError(
-                f"`encoding` must be one of {table.X.shape[1]} columns, those of the designs, "
-                f"received one of {sequences.dim}."
-            )
         return sequences
-    check_choice("encoding", sequences, get_args(SequenceEncoding))
     if not table.has_tokens:
         return None
     blocks: list[Encoding] = []
@@ -337,7 +333,37 @@ def make_encoding(
     return ColumnEncoding(blocks).to(table.X)
 
 
-def _fixed(table: Table, fixed_features: Mapping[Any, Any] | None) -> dict[int, float]:
+def _check_encoding(
+    table: Table,
+    used: str | Encoding,
+    given: str | Encoding | None,
+    options: Mapping[str, Any] | None,
+) -> None:
+    """Refuse an encoding that does not fit, and what would have no effect."""
+    has_sequences = any(c.kind == "sequence" for c in table.parts)
+    if isinstance(used, Encoding):
+        if used.dim != table.X.shape[1]:
+            raise ValueError(
+                f"`encoding` must be one of {table.X.shape[1]} columns, those of the designs, "
+                f"received one of {used.dim}."
+            )
+    else:
+        check_choice("encoding", used, get_args(SequenceEncoding))
+    if isinstance(given, str) and not has_sequences:
+        raise ValueError(
+            f"`encoding` is for the columns named in `sequences`, received {given!r} and none of "
+            "those; for tensors of tokens pass an Encoding."
+        )
+    if options and not (used == "latent" and has_sequences):
+        raise ValueError(
+            f"`encoding_options` are for latent spaces, received {sorted(options)} and none is "
+            'trained; pass `encoding="latent"` and name the columns in `sequences`.'
+        )
+
+
+def _fixed(
+    table: Table, fixed_features: Mapping[Any, Any] | None, encoding: str | Encoding | None
+) -> dict[int, float]:
     """Fixed features by index: those asked for, and the columns that never vary."""
     d = table.X.shape[1]
     fixed = {}
@@ -352,6 +378,8 @@ def _fixed(table: Table, fixed_features: Mapping[Any, Any] | None) -> dict[int, 
         if i in table.integers and not fixed[i].is_integer():
             raise ValueError(f"`{name}` must be an integer like its column, received {value!r}.")
     alone = {c.start: c.name for c in table.parts if c.kind != "sequence"}
+    if isinstance(encoding, Encoding):
+        alone = {i: name for i, name in alone.items() if _is_number(encoding, i)}
     constant = [i for i in constant_columns(table.X) if i not in fixed and i in alone]
     if constant:
         warnings.warn(
@@ -375,16 +403,14 @@ def _bounds(
     if isinstance(bounds, Tensor):
         return check_bounds(bounds.to(X), X.shape[1])
     if isinstance(encoding, Encoding):
-        return encoding.design_bounds.to(X)
-    low, high = X.min(dim=0).values, X.max(dim=0).values
-    box = torch.stack([low - margin * (high - low), high + margin * (high - low)])
-    for column in table.parts:
-        if column.vocabulary is not None:
-            box[0, column.place] = 0.0
-            box[1, column.place] = column.vocabulary.num_classes - 1.0
-    for i, value in fixed.items():
-        if 0 <= i < X.shape[1]:
-            box[0, i], box[1, i] = box[0, i].clamp(max=value), box[1, i].clamp(min=value)
+        if margin:
+            raise ValueError(
+                "`margin` widens bounds that are taken from the data, an Encoding has its own; "
+                f"received {margin}, pass `bounds`."
+            )
+        box = encoding.design_bounds.to(X).clone()
+    else:
+        box = _data_bounds(table, margin, fixed)
     if bounds is not None and not isinstance(bounds, Mapping):
         raise ValueError(
             "`bounds` must be a 2 x d tensor or a dictionary {column: (lower, upper)}, received "
@@ -406,6 +432,30 @@ def _bounds(
         both = box.new_tensor([_finite(argument, lower), _finite(argument, upper)])
         box[:, column.start] = both
     return check_bounds(box, X.shape[1])
+
+
+def _data_bounds(table: Table, margin: float, fixed: Mapping[int, float]) -> Tensor:
+    """The range of the data with a margin, all tokens, and the fixed values."""
+    X = table.X
+    low, high = X.min(dim=0).values, X.max(dim=0).values
+    box = torch.stack([low - margin * (high - low), high + margin * (high - low)])
+    for column in table.parts:
+        if column.vocabulary is not None:
+            box[0, column.place] = 0.0
+            box[1, column.place] = column.vocabulary.num_classes - 1.0
+    for i, value in fixed.items():
+        if 0 <= i < X.shape[1]:
+            box[0, i], box[1, i] = box[0, i].clamp(max=value), box[1, i].clamp(min=value)
+    return box
+
+
+def _is_number(encoding: Encoding, i: int) -> bool:
+    """Whether column ``i`` of the designs is a number for an encoding."""
+    try:
+        encoding.numeric_column(i)
+    except UnsupportedError:
+        return False
+    return True
 
 
 def _finite(name: str, value: Any) -> float:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import botorch_roma
 from botorch_roma import cli, fit, presets
 from botorch_roma.files import read_frame, write_frame
+from botorch_roma.latent import LatentSpace
 
 OPTIMIZE = {"num_updates": 4, "num_adaptation_steps": 2}
 
@@ -181,6 +183,132 @@ def test_warnings_are_one_line(tmp_path: Path, fail: Any) -> None:
     assert outcome.status == 0
     assert outcome.err.startswith("warning: Columns ['k'] never vary in the data")
     assert outcome.err.count("\n") == 1
+
+
+# Sequences and categories
+
+
+SITES = ["0101", "NA", "11", "1", "0A1N", "101", "1e1", "007", "null", "10"]
+
+
+def make_words() -> pd.DataFrame:
+    frame = make_frame().drop(columns="n")
+    kinds = ["oak", "fir", "=ash", "oak", "fir"] * 6
+    return frame.assign(site=SITES * 3, kind=kinds, other=["ac", "gt", "ag"] * 10)[
+        ["site", "a", "kind", "other", "y"]
+    ]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> str:
+    write_frame(make_words(), tmp_path / "words.csv")
+    return "words.csv"
+
+
+PROPOSE = ("propose", "words.csv", "--objective", "y", "--sequence", "site")
+
+
+def read_proposals(path: Path) -> pd.DataFrame:
+    return read_frame(path, texts=["site"])
+
+
+def test_sequences_stay_texts(tmp_path: Path, words: str) -> None:
+    """The start designs come out as they are in the file: no number, nothing missing."""
+    text = invoke(*PROPOSE, "--num", "6")
+    table = read_proposals(tmp_path / "candidates.csv")
+    assert list(table)[:4] == ["site", "a", "kind", "other"]
+    alphabet = set("".join(SITES))
+    assert all(set(s) <= alphabet and 1 <= len(s) <= 4 for s in table["site"])
+    assert len(table.drop_duplicates()) == 6
+    assert set(table["kind"]) <= {"oak", "fir", "=ash"}
+    assert "best 5 of 6 proposals for 'y'" in text
+    assert table["site"][0] in text
+    assert "latent space" not in text
+
+
+def test_start_designs_are_texts_of_the_file(
+    tmp_path: Path, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = presets.Preset("default", {"hidden_sizes": (8,)}, {}, {"num_updates": 0})
+    monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: still)
+    summary = strict_json(invoke(*PROPOSE, "--sequence", "other", "--num", "20", "--json"))
+    best = make_words().nlargest(20, "y")
+    keys = ["site", "kind", "other"]
+    found = pd.DataFrame(summary["candidates"])
+    assert sorted(found[keys].to_records(index=False).tolist()) == sorted(
+        best[keys].to_records(index=False).tolist()
+    )
+    assert "reconstruction" not in summary
+
+
+def test_fixed_category_and_bounds_of_a_number(tmp_path: Path, words: str) -> None:
+    options = ["--fix", "kind=fir", "--bounds", "a=0.2:0.4", "--encoding", "logits", "--num", "4"]
+    invoke(*PROPOSE, *options)
+    table = read_proposals(tmp_path / "candidates.csv")
+    assert table["kind"].tolist() == ["fir"] * 4
+    assert table["a"].between(0.2, 0.4).all()
+
+
+def test_latent_space(
+    tmp_path: Path, words: str, lossless_space: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many held-out sequences come back is said, column by column."""
+    monkeypatch.setattr(
+        LatentSpace, "fit", lambda tokens, vocabulary, **_: lossless_space(vocabulary, tokens)
+    )
+    options = ["--sequence", "other", "--encoding", "latent", "--num", "3"]
+    text = invoke(*PROPOSE, *options)
+    for column in ("site", "other"):
+        assert f"75.0% of held-out sequences of '{column}' come back from its latent space" in text
+    summary = strict_json(invoke(*PROPOSE, *options, "--json", "--force"))
+    assert summary["reconstruction"] == {"site": 0.75, "other": 0.75}
+
+
+def test_long_sequences_are_cut_on_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "out", Console(width=200))
+    frame = make_frame().drop(columns=["n", "b", "c"])
+    texts = ["acgt" * 15 + "acgt"[i % 4] for i in range(30)]
+    write_frame(frame.assign(s=texts), tmp_path / "long.csv")
+    text = invoke("propose", "long.csv", "--objective", "y", "--sequence", "s", "--num", "2")
+    assert re.search(r" [acgt]{37}\.\.\. ", text)
+    written = read_frame(tmp_path / "candidates.csv")["s"]
+    assert written.str.fullmatch("[acgt]{61}").all()
+
+
+BAD_TEXTS: list[tuple[list[str], str]] = [
+    (["--sequence", "seq"], "The table has no column 'seq'"),
+    (["--sequence", "y"], "`sequences` names the objective 'y'"),
+    (["--sequence", "site", "--fix", "kind=elm"], r"`fixed_features\['kind'\]` .* received 'elm'"),
+    (["--sequence", "site", "--fix", "site=11"], "names the sequences 'site'"),
+    (["--sequence", "site", "--bounds", "kind=0:1"], r"`bounds\['kind'\]` names a column of texts"),
+    (["--sequence", "site", "--encoding", "best"], r"`encoding` must be one of .* received 'best'"),
+    (
+        ["--ignore", "site", "--encoding", "latent"],
+        "`encoding` is for the columns named in `sequences`",
+    ),
+    ([], "The column 'site' has 6 missing values"),  # "NA" and "null" are not read as texts here
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_TEXTS, ids=[" ".join(o) for o, _ in BAD_TEXTS])
+def test_bad_options_of_texts(
+    tmp_path: Path, words: str, fail: Any, options: list[str], message: str
+) -> None:
+    outcome = fail("propose", words, "--objective", "y", *options)
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert outcome.err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["words.csv"]
+
+
+def test_empty_sequence(tmp_path: Path, fail: Any) -> None:
+    (tmp_path / "words.csv").write_text("site,y\nac,1\n,2\nga,3\n")
+    outcome = fail(*PROPOSE)
+    assert outcome.status == 1
+    assert "'site' cannot hold sequences: " in outcome.err
+    assert "received '' in row 1; drop or correct it" in outcome.err
 
 
 # Bad input

@@ -1,22 +1,33 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from botorch.exceptions import (
     BotorchTensorDimensionError,
+    BotorchWarning,
     InputDataError,
     InputDataWarning,
 )
-from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
+from botorch.exceptions.errors import InfeasibilityError, ModelFittingError, UnsupportedError
 from botorch.optim.parameter_constraints import evaluate_feasibility
 from torch import Tensor
 
 from botorch_roma import Preset, Proposal, propose
+from botorch_roma.latent import (
+    ColumnEncoding,
+    LatentSpace,
+    LogitsEncoding,
+    NumericEncoding,
+    OneHotEncoding,
+    Vocabulary,
+)
 from botorch_roma.propose import nearest_distance
 
 FAST: dict[str, Any] = {
@@ -245,6 +256,363 @@ def test_post_processing_of_ones_own(X: Tensor, Y: Tensor) -> None:
     options = {**FAST["optimize_options"], "post_processing_func": halves}
     candidates = make(X, Y, margin=1.0, optimize_options=options).candidates
     assert torch.equal(candidates, halves(candidates))
+
+
+# Categories and sequences
+
+
+@pytest.fixture(scope="module")
+def words() -> pd.DataFrame:
+    """Two sequence columns (one of unequal lengths), a category, and one column of each type."""
+    rng = np.random.default_rng(0)
+    n = 60
+    frame = pd.DataFrame(
+        {
+            "site": ["".join(rng.choice(list("acgt"), 4)) for _ in range(n)],
+            "a": rng.random(n),
+            "kind": rng.choice(["oak", "fir", "ash"], n),
+            "n": rng.integers(0, 9, n),
+            "code": rng.choice(["0", "01", "101", "NA", "11"], n),
+            "on": rng.random(n) > 0.5,
+        }
+    )
+    count = frame["site"].str.count("g") + frame["code"].str.count("1")
+    return frame.assign(y=count + frame["a"] + 0.1 * frame["n"] + (frame["kind"] == "fir"))
+
+
+SEQUENCES = ["site", "code"]
+LATENT: dict[str, Any] = {"epochs": 2, "latent_dim": 3, "hidden_sizes": (6,)}
+
+
+@pytest.fixture(scope="module")
+def of_words(words: pd.DataFrame) -> Proposal:
+    return make(words, "y", sequences=SEQUENCES, q=12)
+
+
+def test_mixed_table(of_words: Proposal, words: pd.DataFrame) -> None:
+    """Texts, categories, integers and booleans come back as they were given, each row once."""
+    table = of_words.to_frame()
+    inputs = table.drop(columns=["predicted_mean", "predicted_std", "distance"])
+    assert list(inputs) == of_words.columns == ["site", "a", "kind", "n", "code", "on"]
+    assert len(inputs.drop_duplicates()) == 12
+    assert inputs["site"].str.fullmatch("[acgt]{4}").all()
+    assert inputs["code"].str.fullmatch("[01AN]{1,3}").all()
+    assert set(inputs["kind"]) <= {"oak", "fir", "ash"}
+    assert inputs["a"].between(words["a"].min(), words["a"].max()).all()
+    assert inputs["n"].between(words["n"].min(), words["n"].max()).all()
+    assert inputs["n"].dtype == "int64"
+    assert inputs["on"].dtype == "bool"
+    known = words.drop(columns="y")
+    assert len(inputs.merge(known, how="left", indicator=True).query("_merge == 'left_only'")) > 6
+    assert of_words.candidates.shape == (12, 4 + 1 + 1 + 1 + 3 + 1)
+    assert of_words.table.restore(of_words.candidates) == inputs.to_dict("list")
+    assert of_words.mean.mean() > words["y"].mean()
+    assert isinstance(of_words.encoding, ColumnEncoding)
+    assert [type(b).__name__ for b in of_words.encoding.blocks] == [
+        "OneHotEncoding",
+        "NumericEncoding",
+        "OneHotEncoding",
+        "NumericEncoding",
+        "OneHotEncoding",
+        "NumericEncoding",
+    ]
+    assert of_words.reconstruction == {}
+
+
+def test_start_designs_are_the_best_rows(words: pd.DataFrame) -> None:
+    options = {"num_updates": 0}
+    table = make(words, "y", sequences=SEQUENCES, q=3, optimize_options=options).to_frame()
+    best = words.nlargest(3, "y")
+    found = table.merge(best, on=of_columns(words), how="inner")
+    assert len(found) == 3
+    assert table["distance"].tolist() == [0.0] * 3
+
+
+def of_columns(frame: pd.DataFrame) -> list[str]:
+    return [c for c in frame.columns if c != "y"]
+
+
+def test_distance_is_that_of_the_encoded_designs(of_words: Proposal) -> None:
+    encoding = of_words.encoding
+    assert encoding is not None
+    known, new = encoding.encode(of_words.table.X), encoding.encode(of_words.candidates)
+    varies = known.std(dim=0, correction=0) > 0
+    known, new = (
+        Z[:, varies] / encoding.encode(of_words.table.X).std(dim=0, correction=0)[varies]
+        for Z in (known, new)
+    )
+    nearest = (new.unsqueeze(1) - known).square().mean(dim=-1).sqrt().min(dim=1).values
+    torch.testing.assert_close(of_words.distance, nearest)
+    assert bool((of_words.distance > 0).any())
+
+
+def test_seeds_of_mixed_tables(words: pd.DataFrame, of_words: Proposal) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    again = make(words, "y", sequences=SEQUENCES, q=12)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(again.candidates, of_words.candidates)
+    assert torch.equal(again.mean, of_words.mean)
+
+
+def test_minimising_mixed_tables(words: pd.DataFrame) -> None:
+    down = make(words, "y", sequences=SEQUENCES, minimize=True)
+    up = make(words.assign(y=-words["y"]), "y", sequences=SEQUENCES)
+    assert torch.equal(down.candidates, up.candidates)
+    assert torch.equal(down.mean, -up.mean)
+
+
+def test_single_precision_of_mixed_tables(words: pd.DataFrame) -> None:
+    proposal = make(words, "y", sequences=SEQUENCES, dtype=torch.float32)
+    assert proposal.candidates.dtype == proposal.mean.dtype == torch.float32
+    assert proposal.to_frame()["site"].str.fullmatch("[acgt]{4}").all()
+
+
+def test_fixed_category(words: pd.DataFrame) -> None:
+    """By its name, or by the number of its token; booleans and integers too."""
+    by_name = make(words, "y", sequences=SEQUENCES, fixed_features={"kind": "ash", "n": 2})
+    assert by_name.to_frame()["kind"].tolist() == ["ash"] * 4
+    assert by_name.to_frame()["n"].tolist() == [2] * 4
+    assert by_name.fixed_features == {5: 0.0, 6: 2.0}
+    by_index = make(words, "y", sequences=SEQUENCES, fixed_features={5: 0.0, 6: 2.0})
+    assert torch.equal(by_name.candidates, by_index.candidates)
+
+
+def test_bounds_of_numbers_in_mixed_tables(words: pd.DataFrame) -> None:
+    proposal = make(words, "y", {"a": (0.2, 1.5), "n": (1, 20)}, sequences=SEQUENCES, q=3)
+    table = proposal.to_frame()
+    assert table["a"].between(0.2, 1.5).all()
+    assert table["n"].between(1, 20).all()
+    assert proposal.bounds[:, 4].tolist() == [0.2, 1.5]
+    assert proposal.bounds[:, 0].tolist() == [0.0, 3.0]
+    wide = make(words, "y", sequences=SEQUENCES, q=3, margin=0.5).bounds
+    assert wide[:, 0].tolist() == [0.0, 3.0]
+    assert wide[:, 6].tolist() == [-4.0, 12.0]
+
+
+def test_linear_constraints_on_numbers_of_mixed_tables(words: pd.DataFrame) -> None:
+    """Columns of the designs: the fourth is the number ``a``, the sixth the integer ``n``."""
+    below = (torch.tensor([4]), torch.tensor([-1.0], dtype=torch.double), -0.3)
+    options = {**FAST["optimize_options"], "inequality_constraints": [below]}
+    table = make(words, "y", sequences=SEQUENCES, optimize_options=options).to_frame()
+    assert (table["a"] <= 0.3 + 1e-6).all()
+    on_tokens = (torch.tensor([4, 5]), torch.ones(2, dtype=torch.double), 0.3)
+    options = {**options, "inequality_constraints": [on_tokens]}
+    with pytest.raises(UnsupportedError, match="Column 5: OneHotEncoding holds tokens"):
+        make(words, "y", sequences=SEQUENCES, optimize_options=options)
+
+
+def test_nonlinear_constraints_on_sequences(words: pd.DataFrame) -> None:
+    """No g (token 2) at the first position of ``site``."""
+    options = {
+        **FAST["optimize_options"],
+        "nonlinear_inequality_constraints": [(lambda x: (x[0] - 2.0).abs() - 0.5, True)],
+    }
+    table = make(words, "y", sequences=SEQUENCES, q=8, optimize_options=options).to_frame()
+    assert not table["site"].str.startswith("g").any()
+
+
+@pytest.mark.parametrize("encoding", ["logits", "latent"])
+def test_other_encodings(words: pd.DataFrame, encoding: str) -> None:
+    """Of sequences alone: categories stay one-hot."""
+    options = {**LATENT, "min_reconstruction": 0.0} if encoding == "latent" else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BotorchWarning)  # a space of two epochs
+        proposal = make(
+            words, "y", sequences=SEQUENCES, encoding=encoding, encoding_options=options
+        )
+    assert isinstance(proposal.encoding, ColumnEncoding)
+    kind = {"logits": "LogitsEncoding", "latent": "LatentSpace"}[encoding]
+    names = [type(b).__name__ for b in proposal.encoding.blocks]
+    assert names[0] == names[4] == kind
+    assert names[2] == "OneHotEncoding"
+    table = proposal.to_frame()
+    assert table["site"].str.fullmatch("[acgt]{4}").all()
+    assert table["code"].str.fullmatch("[01AN]{1,3}").all()
+    assert len(table.drop_duplicates()) == 4
+
+
+def test_reconstruction(words: pd.DataFrame, lossless_space: Any, monkeypatch: Any) -> None:
+    """Of every column that has a latent space; each gets its part of the time."""
+    budgets: list[float] = []
+
+    def fit(tokens: Tensor, vocabulary: Vocabulary, **options: Any) -> LatentSpace:
+        budgets.append(options["timeout_sec"])
+        assert options["seed"] == 5
+        assert options["beta"] == 0.25
+        return lossless_space(vocabulary, tokens)
+
+    monkeypatch.setattr(LatentSpace, "fit", fit)
+    proposal = make(
+        words,
+        "y",
+        sequences=SEQUENCES,
+        encoding="latent",
+        encoding_options={"beta": 0.25},
+        timeout_sec=40.0,
+        seed=5,
+    )
+    assert proposal.reconstruction == {"site": 0.75, "code": 0.75}
+    assert budgets == [5.0, 5.0]
+
+
+def test_a_space_that_loses_the_start_designs(words: pd.DataFrame) -> None:
+    with pytest.raises(ModelFittingError, match=r"loses the start designs: .*`beta`"):
+        make(words, "y", sequences=SEQUENCES, encoding="latent", encoding_options=LATENT)
+
+
+@pytest.mark.parametrize("name", ["paper", "author_code"])
+def test_published_presets_use_a_latent_space(words: pd.DataFrame, name: str) -> None:
+    """It warns instead of refusing; the measured labels are found behind the latents."""
+    arguments = {"encoding_options": LATENT, "preset": name, "sequences": ["site"]}
+    frame = words[["site", "a", "y"]]
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        proposal = make(frame, "y", record_trajectory=True, **arguments)
+    assert any("This latent space loses the start designs" in str(w.message) for w in record)
+    assert list(proposal.reconstruction) == ["site"]
+    assert proposal.trajectory is not None
+    best = words["y"].nlargest(4).to_numpy()
+    expected = torch.tensor((best - words["y"].mean()) / words["y"].std(ddof=0))
+    labels = proposal.trajectory.pseudo_label[0]
+    assert torch.allclose(labels, expected) == (name == "author_code")
+
+
+def test_categories_alone_need_no_sequences(frame: pd.DataFrame) -> None:
+    kinds = frame.assign(kind=["x", "y", "z"] * 10, c=7.0)
+    with pytest.warns(InputDataWarning, match=r"Columns \['c'\] never vary"):
+        proposal = make(kinds, "y")
+    assert set(proposal.to_frame()["kind"]) <= {"x", "y", "z"}
+    assert proposal.to_frame()["c"].tolist() == [7.0] * 4
+
+
+def test_a_category_that_never_varies(frame: pd.DataFrame) -> None:
+    with pytest.warns(InputDataWarning, match=r"Columns \['kind'\] never vary") as record:
+        proposal = make(frame.assign(kind="x"), "y")
+    assert len(record) == 1
+    assert proposal.to_frame()["kind"].tolist() == ["x"] * 4
+    assert proposal.fixed_features == {3: 0.0}
+
+
+def test_a_sequence_that_never_varies(frame: pd.DataFrame) -> None:
+    same = frame.assign(s="abc")
+    proposal = make(same, "y", sequences=["s"])
+    assert proposal.to_frame()["s"].tolist() == ["abc"] * 4
+    with pytest.raises(InputDataError, match="at least two distinct sequences, received 1 in 30"):
+        make(same, "y", sequences=["s"], encoding="latent")
+
+
+DNA = Vocabulary("acgt")
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tensor:
+    """30 sequences whose last position never varies."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randint(4, (30, 4), generator=generator).double()
+    X[:, -1] = 1.0
+    return X
+
+
+@pytest.fixture(scope="module")
+def values(tokens: Tensor) -> Tensor:
+    return (tokens == 2.0).double().sum(dim=-1) + 0.01 * tokens[:, 0]
+
+
+class TestTensorsOfTokens:
+    @pytest.mark.parametrize("kind", [OneHotEncoding, LogitsEncoding])
+    def test_encoding(self, tokens: Tensor, values: Tensor, kind: Any) -> None:
+        encoding = kind(DNA, 4)
+        proposal = make(tokens, values, encoding=encoding)
+        assert proposal.encoding is encoding
+        assert torch.equal(proposal.bounds, encoding.design_bounds.double())
+        assert torch.equal(proposal.candidates, proposal.candidates.round())
+        assert len(torch.unique(proposal.candidates, dim=0)) == 4
+        assert proposal.fixed_features == {}
+        assert proposal.columns == ["x0", "x1", "x2", "x3"]
+        fixed = make(tokens, values, encoding=encoding, fixed_features={1: 3.0})
+        assert fixed.candidates[:, 1].eq(3.0).all()
+
+    def test_latent_space(
+        self, tokens: Tensor, values: Tensor, lossless_space: Callable[..., LatentSpace]
+    ) -> None:
+        """Though a position never varies, which is no reason to hold it fixed."""
+        space = lossless_space(DNA, tokens)
+        proposal = make(tokens, values, encoding=space)
+        assert space.reconstruction(proposal.candidates) == 1.0
+        with pytest.raises(UnsupportedError, match="LatentSpace mixes the columns"):
+            make(tokens, values, encoding=space, fixed_features={0: 1.0})
+
+    def test_numbers_beside_tokens(self, tokens: Tensor, values: Tensor) -> None:
+        """Their bounds can be given, and a number that never varies is held fixed."""
+        box = torch.tensor([[0.0, 2.0], [1.0, 9.0]], dtype=torch.double)
+        encoding = ColumnEncoding([OneHotEncoding(DNA, 4), NumericEncoding(box)])
+        numbers = torch.stack([values / values.max(), torch.full_like(values, 5.0)], dim=1)
+        X = torch.cat([tokens, numbers], dim=1)
+        with pytest.warns(InputDataWarning, match=r"Columns \['x5'\] never vary"):
+            proposal = make(X, values, encoding=encoding)
+        assert proposal.fixed_features == {5: 5.0}
+        assert proposal.bounds[:, 4:].tolist() == box.tolist()
+        with pytest.warns(InputDataWarning, match="never vary"):
+            proposal = make(X, values, {"x4": (0.25, 0.5)}, q=2, encoding=encoding)
+        assert proposal.bounds[:, 4].tolist() == [0.25, 0.5]
+        assert bool(((proposal.candidates[:, 4] - 0.375).abs() <= 0.125).all())
+
+    def test_refused(self, tokens: Tensor, values: Tensor) -> None:
+        encoding = OneHotEncoding(DNA, 4)
+        with pytest.raises(ValueError, match=r"`encoding` must be one of 4 columns, .* one of 5"):
+            make(tokens, values, encoding=OneHotEncoding(DNA, 5))
+        with pytest.raises(UnsupportedError, match="knows no other bounds"):
+            make(tokens, values, {"x0": (0.0, 2.0)}, encoding=encoding)
+        with pytest.raises(ValueError, match=r"`margin` widens .*; received 0\.5, pass `bounds`"):
+            make(tokens, values, encoding=encoding, margin=0.5)
+        with pytest.raises(ValueError, match=r"`encoding` .*'one_hot' .* tokens pass an Encoding"):
+            make(tokens, values, encoding="one_hot")
+        with pytest.raises(ValueError, match="integers from 0 to 3, received"):
+            make(tokens + 1.0, values, encoding=encoding)
+
+
+BAD_TEXTS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"sequences": ["seq"]}, InputDataError, "no column 'seq'"),
+    ({"bounds": {"kind": (0, 1)}}, InputDataError, r"`bounds\['kind'\]` names a column of texts"),
+    ({"bounds": {"site": (0, 3)}}, InputDataError, r"`bounds\['site'\]` names .*\(0, 3\); only"),
+    (
+        {"fixed_features": {"kind": "elm"}},
+        InputDataError,
+        r"`fixed_features\['kind'\]` must be one of the categories of 'kind', \['ash', 'fir',",
+    ),
+    ({"fixed_features": {"site": "acgt"}}, InputDataError, "names the sequences 'site'; only num"),
+    ({"fixed_features": {7: 1.0}}, UnsupportedError, "Column 7: A position of padded sequences"),
+    ({"fixed_features": {0: 0.5}}, ValueError, "`fixed_features` cannot be encoded: .*0.5"),
+    ({"encoding": "ordinal"}, ValueError, r"`encoding` must be one of \['one_hot', .*'ordinal'"),
+    ({"encoding_options": {"beta": 1.0}}, ValueError, r"`encoding_options` .*\['beta'\] and none"),
+    (
+        {"encoding": "latent", "encoding_options": {"beta": -1.0}},
+        ValueError,
+        r"`beta` .* received -1\.0",
+    ),
+    (
+        {"encoding": "latent", "encoding_options": {"depth": 1}},
+        TypeError,
+        "unexpected keyword argument 'depth'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD_TEXTS)
+def test_bad_input_with_texts(
+    words: pd.DataFrame, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        make(words, "y", **{"sequences": SEQUENCES, **arguments})
+
+
+def test_encoding_without_sequences(frame: pd.DataFrame) -> None:
+    for arguments in ({"encoding": "latent"}, {"encoding": "one_hot"}):
+        with pytest.raises(ValueError, match="`encoding` is for the columns named in `sequences`"):
+            make(frame, "y", **arguments)
+    with pytest.raises(ValueError, match=r"`encoding_options` are for latent spaces, .*'epochs'"):
+        make(frame, "y", preset="paper", encoding_options={"epochs": 3})
 
 
 # Distance

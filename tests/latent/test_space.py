@@ -158,6 +158,15 @@ class TestFit:
         has_conv = any(isinstance(m, torch.nn.Conv1d) for m in made.vae.modules())
         assert has_conv == is_conv
 
+    @pytest.mark.parametrize(
+        ("length", "latent_dim"), [(1, 32), (12, 32), (13, 64), (51, 128), (200, 256)]
+    )
+    def test_number_of_latents(self, length: int, latent_dim: int) -> None:
+        """Two and a half a position in steps of 32, and no more than 256."""
+        tokens = torch.tensor([[0], [3]]).repeat(1, length)
+        made = fit(tokens, latent_dim=None, architecture="mlp", epochs=1)
+        assert made.encoded_dim == latent_dim
+
     def test_time_budget(self) -> None:
         assert len(fit(epochs=10**6, timeout_sec=0.01).history.loss) < 10**6
 

@@ -15,6 +15,7 @@ from botorch.utils.datasets import SupervisedDataset
 from torch import Tensor
 
 from botorch_roma import RoMAModel
+from botorch_roma.latent import Encoding, LogitsEncoding, OneHotEncoding, Vocabulary
 from botorch_roma.network import stacked_forward
 
 N, D = 12, 3
@@ -209,6 +210,89 @@ class TestInputTransforms:
         model = RoMAModel(X, train_Y(), input_transform=transform)
         assert model.network.input_dim == D + 1
         assert model.posterior(X).mean.shape == (N, 1)
+
+
+DNA = Vocabulary("acgt")
+TOKENS = torch.tensor([[i % 4, i // 3, (i // 2) % 4] for i in range(N)]).double()
+
+
+class TestEncodings:
+    @pytest.mark.parametrize("encoding", [OneHotEncoding(DNA, D), LogitsEncoding(DNA, D)])
+    def test_tokens_for_the_user_and_vectors_for_the_proxy(self, encoding: Encoding) -> None:
+        model = make_model(X=TOKENS, input_transform=encoding)
+        plain = make_model(X=encoding.encode(TOKENS))
+        assert model.network.input_dim == encoding.encoded_dim
+        assert torch.equal(model.train_inputs[0], TOKENS)
+        expected, got = plain.posterior(encoding.encode(TOKENS[:5])), model.posterior(TOKENS[:5])
+        torch.testing.assert_close(got.mean, expected.mean)
+        torch.testing.assert_close(got.variance, expected.variance)
+
+    def test_no_word_about_constant_tokens(self) -> None:
+        """Of an encoding's columns many never vary."""
+        X = TOKENS.clone()
+        X[:, 1] = 2.0
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = make_model(X=X, input_transform=OneHotEncoding(DNA, D))
+        assert torch.isfinite(model.posterior(TOKENS).mean).all()
+        with pytest.warns(InputDataWarning, match=r"constant in columns \[1\]"):
+            make_model(X=X)
+
+    def test_unknown_tokens(self) -> None:
+        with pytest.raises(ValueError, match=r"integers from 0 to 3, received .*float64 with 4"):
+            make_model(X=TOKENS + 1.0, input_transform=OneHotEncoding(DNA, D))
+        model = make_model(X=TOKENS, input_transform=OneHotEncoding(DNA, D))
+        with pytest.raises(ValueError, match=r"`X` must have 3 tokens a row, received .*\(2, 5\)"):
+            model.posterior(torch.zeros(2, 5).double())
+
+
+class TestEncoded:
+    @pytest.mark.parametrize(
+        ("X", "transform"),
+        [
+            (TOKENS, OneHotEncoding(DNA, D)),
+            (TRAIN_X, Normalize(d=D)),
+            (TRAIN_X, Log10(indices=[1])),
+            (TRAIN_X, None),
+        ],
+        ids=["one-hot", "normalize", "log", "none"],
+    )
+    def test_inputs_are_what_the_transform_makes_of_designs(
+        self, X: Tensor, transform: Any
+    ) -> None:
+        model = make_model(
+            2, X=X, input_transform=transform, outcome_transform=Standardize(m=2), num_members=2
+        )
+        encoded = model.encoded()
+        Z = X if transform is None else transform(X)
+        assert torch.equal(encoded.train_X, Z)
+        assert not hasattr(encoded, "input_transform")
+        assert hasattr(model, "input_transform") == (transform is not None)
+        assert torch.equal(model.train_X, X)
+        assert torch.equal(encoded.train_Y, model.train_Y)
+        assert encoded.is_fitted
+        one, other = encoded.posterior(Z[:4]), model.posterior(X[:4])
+        torch.testing.assert_close(one.mean, other.mean)
+        torch.testing.assert_close(one.variance, other.variance)
+
+    def test_whatever_the_mode(self) -> None:
+        """Also a transform that is off in training."""
+        transform = Round(integer_indices=[0], transform_on_train=False)
+        model = make_model(X=4.0 * TRAIN_X, input_transform=transform)
+        for mode in (True, False):
+            encoded = model.train(mode).encoded()
+            assert torch.equal(encoded.train_X[:, 0], (4.0 * TRAIN_X[:, 0]).round())
+
+    def test_is_a_copy(self) -> None:
+        model = make_model(X=TOKENS, input_transform=OneHotEncoding(DNA, D))
+        expected = model.posterior(TOKENS).mean
+        encoded = model.encoded()
+        with torch.no_grad():
+            for tensor in (*encoded.parameters(), encoded.train_X, encoded.y_mean):
+                tensor.mul_(0.5)
+        assert torch.equal(model.posterior(TOKENS).mean, expected)
+        assert torch.equal(model.train_X, TOKENS)
+        assert not encoded.train_X.requires_grad
 
 
 class TestSubsets:
