@@ -23,6 +23,7 @@ from ax.core.parameter import (
     DerivedParameter,
     FixedParameter,
     Parameter,
+    RangeParameter,
 )
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
@@ -96,7 +97,10 @@ def offline_experiment(
     Raises:
         ValueError: An empty objective; columns that do not exist; parameters that are metrics; a
             status quo that is missing or no row.
-        InputDataError: Missing or unfit values, named with their row.
+        InputDataError: Fewer than two rows; missing or unfit values, named with their row.
+
+    Warns:
+        InputDataWarning: Rows out of the range of a parameter; repeated designs.
 
     Example:
         >>> experiment = offline_experiment(df, objective="activity")
@@ -106,6 +110,10 @@ def offline_experiment(
         raise ValueError(
             "`objective` must name what to optimise, for instance 'activity' or '-cost', received "
             f"{objective!r}."
+        )
+    if len(df) < 2:
+        raise InputDataError(
+            f"`df` must hold at least two measured designs, received {len(df)} rows."
         )
     client = Client()
     metrics = _metric_names(objective, outcome_constraints)
@@ -219,6 +227,8 @@ def attach_offline_data(
     names = np.array([arm.name for arm in arms], dtype=object)
     experiment.attach_data(_data(experiment, trial.index, names, present, means, errors))
     trial.mark_running(no_runner_required=True).mark_completed()
+    if isinstance(target, Client):  # to its database, if it has one, as after Ax's own methods
+        target._save_experiment_to_db_if_possible(experiment=experiment)
     return trial
 
 
@@ -235,6 +245,7 @@ def _designs(experiment: Experiment, df: pd.DataFrame) -> list[dict[str, Any]]:
     given = {p.name: p for p in derived if p.name in df.columns}
     check_columns(df, [*free, *given])
     columns = {n: _parameter_values(p, df[n]) for n, p in {**free, **given}.items()}
+    _warn_outside(free, columns)
     designs = []
     for k, row in enumerate(df.index.tolist()):
         design = {name: columns[name][k] for name in free} | fixed
@@ -248,6 +259,24 @@ def _designs(experiment: Experiment, df: pd.DataFrame) -> list[dict[str, Any]]:
                 )
         designs.append(design)
     return designs
+
+
+def _warn_outside(parameters: Mapping[str, Parameter], columns: Mapping[str, list[Any]]) -> None:
+    """Warn of numbers out of the range of their parameter, which Ax keeps."""
+    outside = {
+        name: sum(not p.lower <= value <= p.upper for value in columns[name])
+        for name, p in parameters.items()
+        if isinstance(p, RangeParameter)
+    }
+    outside = {name: count for name, count in outside.items() if count}
+    if outside:
+        warnings.warn(
+            f"Rows of `df` lie out of the range of their parameters (rows by parameter: {outside}). "
+            "They are learned from, but not proposed; drop them or widen the range if that is not "
+            "meant.",
+            InputDataWarning,
+            stacklevel=4,
+        )
 
 
 def _agree(given: Any, value: Any) -> bool:
@@ -308,6 +337,8 @@ def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
         except (TypeError, ValueError):
             fits = False
         choices = getattr(parameter, "values", None)
+        if isinstance(parameter, FixedParameter):
+            choices = [parameter.value]
         if not fits or (choices is not None and new not in choices):
             expected = f"one of {choices}" if choices is not None else kind.__name__
             raise InputDataError(

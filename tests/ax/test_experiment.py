@@ -110,7 +110,8 @@ def test_missing_measurements_are_left_out(table: pd.DataFrame) -> None:
 
 def test_values_outside_of_the_range_are_kept(table: pd.DataFrame) -> None:
     table.loc[0, "x"] = 3.0
-    trial = attach_offline_data(configured(), table)
+    with pytest.warns(InputDataWarning, match=r"out of the range .* \(rows .*: \{'x': 1\}\)"):
+        trial = attach_offline_data(configured(), table)
     assert trial.arms[0].parameters["x"] == 3.0
 
 
@@ -194,6 +195,23 @@ def test_fixed_parameters(column: bool, table: pd.DataFrame) -> None:
     client._experiment.search_space.add_parameter(FixedParameter("site", ParameterType.INT, 3))
     trial = attach_offline_data(client, table.assign(site=3) if column else table)
     assert [arm.parameters["site"] for arm in trial.arms] == [3] * 120
+
+
+def test_other_values_of_a_fixed_parameter_are_refused(table: pd.DataFrame) -> None:
+    """Ax would drop these rows when it trains."""
+    client = configured()
+    client._experiment.search_space.add_parameter(FixedParameter("site", ParameterType.INT, 3))
+    df = table.assign(site=3)
+    df.loc[5, "site"] = 4
+    with pytest.raises(InputDataError, match=r"'site' is 4 in row 5, which is not one of \[3\]"):
+        attach_offline_data(client, df)
+    assert not client._experiment.trials
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_rows(rows: int, table: pd.DataFrame) -> None:
+    with pytest.raises(InputDataError, match=f"at least two measured designs, received {rows}"):
+        offline_experiment(table.head(rows), objective="y")
 
 
 def test_derived_parameters(table: pd.DataFrame) -> None:
