@@ -110,7 +110,7 @@ def test_missing_measurements_are_left_out(table: pd.DataFrame) -> None:
 
 def test_values_outside_of_the_range_are_kept(table: pd.DataFrame) -> None:
     table.loc[0, "x"] = 3.0
-    with pytest.warns(InputDataWarning, match=r"out of the range .* \(rows .*: \{'x': 1\}\)"):
+    with pytest.warns(InputDataWarning, match=r"out of the range .* \(rows by .*: \{'x': 1\}\)"):
         trial = attach_offline_data(configured(), table)
     assert trial.arms[0].parameters["x"] == 3.0
 
