@@ -16,7 +16,7 @@ pytest.importorskip("ax")
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 from ax.core.experiment import Experiment
 from ax.core.observation import ObservationFeatures
-from ax.core.parameter import FixedParameter, ParameterType, RangeParameter
+from ax.core.parameter import FixedParameter, ParameterType
 from botorch.acquisition import PosteriorMean, qLogExpectedImprovement, qUpperConfidenceBound
 from botorch.acquisition.objective import ScalarizedPosteriorTransform
 from botorch.exceptions.errors import CandidateGenerationError
@@ -111,19 +111,6 @@ def test_step_size(quick: dict[str, Any]) -> None:
     parameters = [floating("p", 0.0, 1.0, step_size=0.25), floating("other")]
     arms = arms_of(offline_experiment(df, parameters, "y"), quick)
     assert set(arms["p"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}
-
-
-@pytest.mark.filterwarnings("ignore:.* found no design of their own")
-def test_digits(quick: dict[str, Any]) -> None:
-    """Candidates that differ before rounding only are replaced."""
-    df = frame("p", lambda rng, n: rng.uniform(size=n).round(1), lambda v: v)
-    experiment = offline_experiment(df, [floating("p"), floating("other")], "y")
-    for name in ("p", "other"):
-        parameter = experiment.search_space.parameters[name]
-        assert isinstance(parameter, RangeParameter)
-        parameter.set_digits(1)
-    arms = arms_of(experiment, quick)
-    assert (arms == arms.round(1)).all().all()
 
 
 @pytest.mark.parametrize("values", [[1, 5, 25], [0.1, 0.2, 0.9], ["low", "mid", "high"]])
