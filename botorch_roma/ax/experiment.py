@@ -271,8 +271,9 @@ def _warn_outside(parameters: Mapping[str, Parameter], columns: Mapping[str, lis
     outside = {name: count for name, count in outside.items() if count}
     if outside:
         warnings.warn(
-            f"Rows of `df` lie out of the range of a parameter (rows by parameter: {outside}). They "
-            "are learned from, but not proposed; drop them or widen the range if that is not meant.",
+            f"Rows of `df` lie out of the range of a parameter (rows by parameter: {outside}). "
+            "They are learned from, but not proposed; drop them or widen the range if that is not "
+            "meant.",
             InputDataWarning,
             stacklevel=4,
         )

@@ -202,6 +202,7 @@ def test_fixed_features(quick: dict[str, Any], table: pd.DataFrame) -> None:
     assert arms["level"].to_numpy() == pytest.approx(0.5)
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_rows_outside_of_the_search_space(quick: dict[str, Any]) -> None:
     df = frame("p", lambda rng, n: rng.uniform(-3.0, 3.0, n), lambda v: v)
     parameters = [floating("p", -1.0, 1.0), floating("other", 0.2, 0.8)]
@@ -223,6 +224,7 @@ def test_second_batch_differs(quick: dict[str, Any], table: pd.DataFrame) -> Non
     )
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_half_measured_rows_are_not_pending(quick: dict[str, Any], table: pd.DataFrame) -> None:
     """For Ax they are, where a trial as a whole lacks a metric."""
     full = offline_experiment(table.drop(columns="cost"), objective="y")
@@ -275,6 +277,7 @@ def test_one_design_and_others_pending(quick: dict[str, Any], table: pd.DataFram
     assert arms.to_dict("list") == {"x": [0.5], "k": [3]}
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_all_rows_outside_of_the_search_space(quick: dict[str, Any]) -> None:
     df = frame("p", lambda rng, n: rng.uniform(2.0, 3.0, n), lambda v: v)
     parameters = [floating("p", 0.0, 1.0), floating("other", -2.0, -1.0)]

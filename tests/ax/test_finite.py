@@ -120,6 +120,7 @@ def generate(experiment: Experiment, quick: dict[str, Any], n: int, **options: A
     return {arm.signature for arm in run.arms}
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 @pytest.mark.filterwarnings("ignore:.* found no design of their own")
 def test_the_last_designs(quick: dict[str, Any]) -> None:
     assert len(generate(finite(rows=8), quick, n=4)) == 4
@@ -142,6 +143,7 @@ def test_the_last_designs_are_out_of_reach(
     assert "best of the 4 that are left" in message
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 @pytest.mark.parametrize("fixed", [None, {"j": "b"}, {"i": 1}])
 def test_exhausted_search_space(quick: dict[str, Any], fixed: dict[str, Any] | None) -> None:
     n = 5 if fixed is None else 4

@@ -79,6 +79,7 @@ def test_rows_without_the_objective_are_not_good(table: pd.DataFrame) -> None:
     assert set(df["y"].nlargest(20)) <= set(kept)
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_the_status_quo_stays(table: pd.DataFrame) -> None:
     worst = table.loc[table["y"].idxmin()]
     experiment = offline_experiment(
