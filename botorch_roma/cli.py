@@ -218,7 +218,7 @@ def tasks(data_dir: DataDir = None, as_json: AsJson = False) -> None:
             "task": name,
             "status": info.status(data_dir),
             "kind": info.kind,
-            "visible": f"{info.num_rows or '?'} x {info.dim}",
+            "visible": f"{info.num_rows} x {info.dim}",
             "oracle": info.oracle,
             "substitute": info.substitute,
         }

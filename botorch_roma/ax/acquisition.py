@@ -4,8 +4,7 @@ r"""
 
 from __future__ import annotations
 
-import inspect
-import math
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,25 +12,27 @@ from typing import Any
 import torch
 from ax.adapter.transforms.one_hot import OH_PARAM_INFIX
 from ax.core.search_space import SearchSpaceDigest
-from ax.exceptions.core import SearchSpaceExhausted, UnsupportedError
 from ax.generators.torch.botorch_modular.acquisition import Acquisition
 from ax.generators.torch.botorch_modular.surrogate import Surrogate
 from ax.generators.torch.botorch_modular.utils import validate_candidates
 from ax.generators.torch_base import TorchOptConfig
 from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition.analytic import AnalyticAcquisitionFunction
 from botorch.acquisition.input_constructors import acqf_input_constructor
-from botorch.acquisition.multi_objective.base import (
-    MultiObjectiveAnalyticAcquisitionFunction,
-    MultiObjectiveMCAcquisitionFunction,
-)
-from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
 from botorch.acquisition.objective import PosteriorTransform
+from botorch.exceptions import OptimizationWarning
+from botorch.exceptions.errors import CandidateGenerationError
 from botorch.models.model import Model, ModelList
+from botorch.utils.sampling import draw_sobol_samples
 from torch import Tensor
 
 from botorch_roma.acquisition import ConstrainedPosteriorMean
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.ax.finite import check_not_exhausted
+from botorch_roma.ax.outcomes import complete_surrogate, measured_thresholds
+from botorch_roma.ax.rounding import AxRounding
+from botorch_roma.ax.supported import fitting_class, refuse_unsupported
 from botorch_roma.optim.constraints import FeasibleSet
+from botorch_roma.optim.generation import final_values
 from botorch_roma.optim.initializers import (
     distinct_keys,
     gen_top_designs,
@@ -39,7 +40,6 @@ from botorch_roma.optim.initializers import (
     roma_models,
 )
 from botorch_roma.optim.optimize import optimize_acqf_roma
-from botorch_roma.optim.rounding import DiscreteRounding
 
 #: Sobol designs that compete as starts where the data hold too few, per start needed.
 SOBOL_PER_START: int = 4
@@ -105,11 +105,11 @@ class RoMAAcquisition(Acquisition):
         n: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
-        _refuse_unsupported(surrogate, search_space_digest, torch_opt_config)
+        refuse_unsupported(surrogate, search_space_digest, torch_opt_config)
         chosen = botorch_acqf_classes_with_options or [
             (botorch_acqf_class or ConstrainedPosteriorMean, botorch_acqf_options or {})
         ]
-        chosen = [(_fitting_class(c, torch_opt_config), o) for c, o in chosen]
+        chosen = [(fitting_class(c, torch_opt_config), o) for c, o in chosen]
         super().__init__(
             surrogate=surrogate,
             search_space_digest=search_space_digest,
@@ -122,6 +122,36 @@ class RoMAAcquisition(Acquisition):
         # also those outside of the present constraints: each was a start
         pending = torch_opt_config.pending_observations or []
         self._pending = torch.cat([*pending, surrogate.Xs[0][:0]]).unique(dim=0)
+
+    def _update_objective_thresholds(self, torch_opt_config: TorchOptConfig) -> None:
+        """Infer the thresholds that are not given, from measured outcomes."""
+        given = self._objective_thresholds
+        if torch_opt_config.is_moo and (given is None or bool(given.isnan().any())):
+            self._objective_thresholds = measured_thresholds(
+                self.surrogate, torch_opt_config, given
+            )
+
+    def _construct_botorch_acquisition(
+        self,
+        botorch_acqf_class: type[AcquisitionFunction],
+        botorch_acqf_options: dict[str, Any],
+        model: Model,
+    ) -> AcquisitionFunction:
+        """As Ax does, from the rows that have all metrics; pending designs only if they fit in."""
+        if botorch_acqf_class is ConstrainedPosteriorMean:
+            return super()._construct_botorch_acquisition(
+                botorch_acqf_class, botorch_acqf_options, model
+            )
+        whole, X_pending = self.surrogate, self.X_pending
+        self.surrogate = complete_surrogate(whole)
+        if issubclass(botorch_acqf_class, AnalyticAcquisitionFunction):
+            self.X_pending = None  # no argument of theirs; `optimize` avoids pending designs
+        try:
+            return super()._construct_botorch_acquisition(
+                botorch_acqf_class, botorch_acqf_options, model
+            )
+        finally:
+            self.surrogate, self.X_pending = whole, X_pending
 
     def optimize(
         self,
@@ -174,28 +204,33 @@ class RoMAAcquisition(Acquisition):
         )
         choices = {i: list(v) for i, v in search_space_digest.discrete_choices.items()}
         groups = one_hot_groups(search_space_digest.feature_names)
-        rounding = DiscreteRounding(feasible_set, choices, groups)
+        process = AxRounding(feasible_set, choices, groups, rounding_func)
         known = torch.cat(self.surrogate.Xs).to(bounds)
         pending = self._pending.to(bounds)
         avoid = torch.cat([known, pending])
-        _check_not_exhausted(n, avoid, choices, groups, feasible_set)
-
-        def process(X: Tensor) -> Tensor:
-            X = rounding(X)
-            return X if rounding_func is None else rounding_func(X).to(X)
-
-        candidates, values = optimize_acqf_roma(
-            self.acqf,
-            bounds,
-            q=n,
-            inequality_constraints=inequality_constraints,
-            equality_constraints=equality_constraints,
-            fixed_features=fixed_features,
-            post_processing_func=process,
-            batch_initial_conditions=self._start_designs(n, known, pending, feasible_set),
-            X_avoid=avoid,
-            **(optimizer_options or {}),
-        )
+        left = check_not_exhausted(n, avoid, choices, groups, feasible_set)
+        start = self._start_designs(n, known, pending, feasible_set)
+        try:
+            candidates, values = optimize_acqf_roma(
+                self.acqf,
+                bounds,
+                q=n,
+                inequality_constraints=inequality_constraints,
+                equality_constraints=equality_constraints,
+                fixed_features=fixed_features,
+                post_processing_func=process,
+                batch_initial_conditions=start,
+                X_avoid=avoid,
+                **(optimizer_options or {}),
+            )
+        except CandidateGenerationError as error:
+            if left is None:
+                raise CandidateGenerationError(
+                    f"{error} In Ax: request fewer arms, widen the search space, allow more "
+                    "`digits`, or relax the parameter constraints."
+                ) from error
+            candidates, values = self._best_of(left, n)
+            candidates = process(candidates)
         validate_candidates(
             candidates,
             bounds,
@@ -207,6 +242,18 @@ class RoMAAcquisition(Acquisition):
         assert values is not None  # they were asked for
         return candidates, values, torch.ones_like(values)
 
+    def _best_of(self, designs: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        r"""The ``n`` designs of ``m x d`` with the highest acquisition values."""
+        warnings.warn(
+            f"RoMA's candidates reached fewer than {n} new designs of this finite search space; "
+            f"the best of the {len(designs)} that are left are returned.",
+            OptimizationWarning,
+            stacklevel=3,
+        )
+        values = final_values(self.acqf, designs.unsqueeze(1))
+        best = values.topk(n).indices
+        return designs[best], values[best]
+
     def _start_designs(
         self, n: int, known: Tensor, pending: Tensor, feasible_set: FeasibleSet
     ) -> Tensor:
@@ -214,17 +261,35 @@ class RoMAAcquisition(Acquisition):
         model, scale = roma_models(self.acqf)[0], feasible_set.scale
         # for Ax a measured trial that lacks one of several metrics is pending, too
         offset = len(set(distinct_keys(pending, scale)) - set(distinct_keys(known, scale)))
-        need, distinct = n + offset, len(set(distinct_keys(model.train_X, scale)))
+        need, raw_samples = n + offset, None
+        found = _num_distinct(model.train_X, need, feasible_set)
+        if found < need:  # few rows, or many that are the same within constraints
+            raw_samples = SOBOL_PER_START * need
+            sobol = draw_sobol_samples(feasible_set.bounds, raw_samples, 1, seed=model.seed)
+            sobol = feasible_set.project(sobol.squeeze(1))
+            found = _num_distinct(torch.cat([model.train_X, sobol]), need, feasible_set)
         start = gen_top_designs(
             self.acqf,
             feasible_set.bounds,
-            need,
+            min(need, found),
             num_restarts=1,
-            raw_samples=SOBOL_PER_START * need if distinct < need else None,
+            raw_samples=raw_samples,
             options={"seed": model.seed},
             feasible_set=feasible_set,
         )
-        return start[:, offset:]
+        start = start[:, min(offset, max(0, found - n)) :]
+        # where there are no more designs than this, candidates part on their way
+        return start[:, torch.arange(n, device=start.device) % start.shape[1]]
+
+
+def _num_distinct(X: Tensor, need: int, feasible_set: FeasibleSet) -> int:
+    r"""Number of designs of ``n x d`` that are distinct once made feasible, at most ``need``."""
+    seen: set[bytes] = set()
+    for chunk in X.split(max(2 * need, 256)):
+        seen.update(distinct_keys(feasible_set.project(chunk), feasible_set.scale))
+        if len(seen) >= need:
+            return need
+    return len(seen)
 
 
 def one_hot_groups(feature_names: Sequence[str]) -> list[list[int]]:
@@ -235,82 +300,3 @@ def one_hot_groups(feature_names: Sequence[str]) -> list[list[int]]:
         if infix:
             groups[parameter].append(i)
     return list(groups.values())
-
-
-def _refuse_unsupported(
-    surrogate: Surrogate, digest: SearchSpaceDigest, config: TorchOptConfig
-) -> None:
-    """Raise for what would be silently ignored otherwise."""
-    model = surrogate.model
-    for part in model.models if isinstance(model, ModelList) else [model]:
-        if not isinstance(part, RoMAModel):
-            raise UnsupportedError(
-                "RoMAAcquisition needs a surrogate of RoMA models (see `roma_surrogate_spec`), "
-                f"received {type(part).__name__}."
-            )
-    for what, indices in (
-        ("fidelity parameters", digest.fidelity_features),
-        ("task parameters", digest.task_features),
-    ):
-        if indices:
-            names = [digest.feature_names[i] for i in indices]
-            raise UnsupportedError(
-                f"RoMA does not support {what}, received {names}; fix or remove them."
-            )
-    if config.use_learned_objective:
-        raise UnsupportedError("RoMA does not support learned preferences as the objective.")
-
-
-def _fitting_class(
-    acqf_class: type[AcquisitionFunction], config: TorchOptConfig
-) -> type[AcquisitionFunction]:
-    """The acquisition function to use; raises if it would ignore objectives or constraints."""
-    name = acqf_class.__name__
-    if config.is_moo and acqf_class is ConstrainedPosteriorMean:
-        return qLogExpectedHypervolumeImprovement
-    multi = (MultiObjectiveMCAcquisitionFunction, MultiObjectiveAnalyticAcquisitionFunction)
-    if config.is_moo != issubclass(acqf_class, multi):
-        kind = "several objectives" if config.is_moo else "a single objective"
-        remedy = (
-            "qLogExpectedHypervolumeImprovement" if config.is_moo else "qLogExpectedImprovement"
-        )
-        raise UnsupportedError(
-            f"{name} does not fit {kind}; leave `botorch_acqf_class` out or use {remedy}."
-        )
-    arguments = inspect.signature(acqf_class).parameters
-    knows = {"constraints", "outcome_constraints"} & arguments.keys()
-    if config.outcome_constraints is not None and not knows:
-        raise UnsupportedError(
-            f"{name} would ignore the outcome constraints of this experiment; use the default "
-            "ConstrainedPosteriorMean, or for instance qLogExpectedImprovement."
-        )
-    return acqf_class
-
-
-def _check_not_exhausted(
-    n: int,
-    avoid: Tensor,
-    choices: dict[int, list[float]],
-    groups: list[list[int]],
-    feasible_set: FeasibleSet,
-) -> None:
-    """Raise where a finite search space has fewer new designs than are asked for."""
-    grouped = {i for group in groups for i in group}
-    d = feasible_set.bounds.shape[1]
-    if any(i not in choices and i not in grouped and i not in feasible_set.fixed for i in range(d)):
-        return  # a continuous parameter
-    sizes = [len(v) for i, v in choices.items() if i not in feasible_set.fixed]
-    sizes += [len(g) for g in groups if not set(g) <= feasible_set.fixed.keys()]
-    designs = math.prod(sizes)
-    fixed = list(feasible_set.fixed)
-    values = avoid.new_tensor(list(feasible_set.fixed.values()))
-    known = (
-        avoid[(avoid[:, fixed] == values).all(dim=-1)].unique(dim=0).shape[0]
-        if fixed
-        else (avoid.unique(dim=0).shape[0])
-    )
-    if designs - known < n:
-        raise SearchSpaceExhausted(
-            f"{n} new designs were requested, but of the {designs} designs of this search space "
-            f"{known} are already in the experiment; request fewer, or widen the search space."
-        )

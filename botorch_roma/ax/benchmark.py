@@ -18,6 +18,9 @@ from botorch_roma.validation import check_choice, check_int
 
 Comparison = Literal["roma", "gp", "sobol"]
 
+#: Options of ``roma_generation_strategy`` that concern what comes beside or after RoMA.
+NOT_OF_ROMA: tuple[str, ...] = ("variant", "min_results", "max_gp_rows", "name")
+
 
 def offline_benchmark_method(
     method: Comparison = "roma",
@@ -37,10 +40,12 @@ def offline_benchmark_method(
         num_offline_trials: Number of batches that play the offline data.
         batch_size: Arms of a batch.
         seed: Seed of the Sobol designs and of RoMA.
-        options: For :func:`~botorch_roma.ax.roma_generation_strategy`.
+        options: For :func:`~botorch_roma.ax.roma_generation_strategy`, but for those of what
+            comes beside RoMA: ``variant``, ``min_results``, ``max_gp_rows`` and ``name``.
 
     Raises:
-        ValueError: For an unknown method, numbers below 1, or options where none apply.
+        ValueError: For an unknown method, numbers that are too small, or options that do not
+            apply.
 
     Example:
         >>> problem = get_benchmark_problem("hartmann6", num_trials=17)
@@ -50,6 +55,12 @@ def offline_benchmark_method(
     check_choice("method", method, get_args(Comparison))
     check_int("num_offline_trials", num_offline_trials, minimum=1)
     check_int("batch_size", batch_size, minimum=1)
+    check_int("seed", seed, minimum=0)
+    if refused := sorted(options.keys() & set(NOT_OF_ROMA)):
+        raise ValueError(
+            f"`options` has {refused}, which do not apply: all batches after the offline ones come "
+            "from `method`; leave them out."
+        )
     if options and method != "roma":
         raise ValueError(f"`options` apply to 'roma' only, received {sorted(options)}.")
     if method == "roma":

@@ -14,7 +14,8 @@ class MinResults(TransitionCriterion):
     r"""Move on once ``threshold`` arms of the current node have been measured.
 
     Unlike Ax's ``MinTrials`` it counts arms, so a batch of 128 and 128 single trials are alike. An
-    arm counts if every metric of the optimization config has a value.
+    arm counts if every metric of the optimization config has a value, in its own trial or in a
+    later one, such as a table of results (see :func:`~botorch_roma.ax.attach_offline_data`).
 
     Args:
         threshold: Number of measured arms.
@@ -37,9 +38,14 @@ class MinResults(TransitionCriterion):
         config = experiment.optimization_config
         if not trials or config is None:
             return 0
-        df = experiment.lookup_data(trial_indices=trials).df
-        df = df[df["metric_name"].isin(config.metric_names)]
-        per_arm = df.groupby(["trial_index", "arm_name"])["metric_name"].nunique()
+        first: dict[str, int] = {}
+        for index in sorted(trials):
+            for arm in experiment.trials[index].arms:
+                first.setdefault(arm.name, index)
+        df = experiment.lookup_data().df
+        df = df[df["metric_name"].isin(config.metric_names) & df["mean"].notna()]
+        df = df[df["trial_index"] >= df["arm_name"].map(first)]  # NaN where not of this node
+        per_arm = df.groupby("arm_name")["metric_name"].nunique()
         return int((per_arm == len(config.metric_names)).sum())
 
     def is_met(self, experiment: Experiment, curr_node: Any) -> bool:

@@ -13,19 +13,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from ax.api.client import Client
-from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.api.configs import RangeParameterConfig
 from ax.core.arm import Arm
 from ax.core.batch_trial import BatchTrial
 from ax.core.data import Data
 from ax.core.experiment import Experiment
-from ax.core.parameter import PARAMETER_PYTHON_TYPE_MAP, FixedParameter, Parameter
+from ax.core.parameter import (
+    PARAMETER_PYTHON_TYPE_MAP,
+    DerivedParameter,
+    FixedParameter,
+    Parameter,
+    RangeParameter,
+)
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
-ParameterConfig = RangeParameterConfig | ChoiceParameterConfig
+from botorch_roma.ax.node import refuse_hierarchical
+from botorch_roma.ax.search_space import (
+    ParameterConfig,
+    check_columns,
+    infer_parameters,
+    label,
+)
 
-#: Text columns with more values than this are no choice parameters, unless they are given as such.
-MAX_INFERRED_VALUES: int = 100
+__all__ = ["MeasuredArm", "attach_offline_data", "offline_experiment"]
 
 
 class MeasuredArm(Arm):
@@ -58,6 +69,7 @@ def offline_experiment(
     outcome_constraints: Sequence[str] | None = None,
     parameter_constraints: Sequence[str] | None = None,
     sems: Mapping[str, str] | None = None,
+    status_quo: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Experiment:
     r"""Make an Ax experiment of a table of designs that were measured once.
@@ -68,21 +80,27 @@ def offline_experiment(
     Args:
         df: One row per measurement: columns for the parameters and for the metrics.
         parameters: Ax's parameter configurations; their names are columns of ``df``. By default
-            every column that is no metric becomes a parameter: numbers get the range of the data,
-            texts and booleans are unordered choices, columns that never vary are left out.
+            every column that is no metric becomes a parameter, see
+            :func:`~botorch_roma.ax.infer_parameters`.
         objective: As in ``Client.configure_optimization``: ``"activity"``, ``"-cost"``,
             ``"a + 0.5 * b"``, or ``"a, b"`` for several.
         outcome_constraints: As in ``Client.configure_optimization``, ``"toxicity <= 0.2"``.
         parameter_constraints: As in ``Client.configure_experiment``, ``"x1 + x2 <= 1"``.
         sems: Metric to the column of its standard errors.
+        status_quo: Parameter values of the row that constraints such as
+            ``"cost <= 1.1 * baseline"`` refer to.
         name: Name of the experiment.
 
     Returns:
         The experiment, with one completed batch trial.
 
     Raises:
-        ValueError: An empty objective; columns that do not exist.
-        InputDataError: Missing or unfit values, named with their row.
+        ValueError: An empty objective; columns that do not exist; parameters that are metrics; a
+            status quo that is missing or no row.
+        InputDataError: Fewer than two rows; missing or unfit values, named with their row.
+
+    Warns:
+        InputDataWarning: Rows out of the range of a parameter; repeated designs.
 
     Example:
         >>> experiment = offline_experiment(df, objective="activity")
@@ -93,17 +111,47 @@ def offline_experiment(
             "`objective` must name what to optimise, for instance 'activity' or '-cost', received "
             f"{objective!r}."
         )
+    if len(df) < 2:
+        raise InputDataError(
+            f"`df` must hold at least two measured designs, received {len(df)} rows."
+        )
     client = Client()
     metrics = _metric_names(objective, outcome_constraints)
-    _check_columns(df, [*metrics, *(sems or {}).values()])
+    outcomes = [*metrics, *(sems or {}).values()]
+    check_columns(df, outcomes)
     if parameters is None:
-        parameters = infer_parameters(df, exclude=[*metrics, *(sems or {}).values()])
+        parameters = infer_parameters(df, exclude=outcomes)
+    if both := sorted({p.name for p in parameters} & set(outcomes)):
+        raise ValueError(
+            f"`parameters` has {both}, which are outcomes of this experiment (metrics or standard "
+            "errors); leave them out."
+        )
     client.configure_experiment(
         parameters=parameters, parameter_constraints=parameter_constraints, name=name
     )
     client.configure_optimization(objective=objective, outcome_constraints=outcome_constraints)
-    attach_offline_data(client, df, sems=sems)
-    return client._experiment
+    experiment = client._experiment
+    config = experiment.optimization_config
+    if status_quo is not None:
+        if set(status_quo) != set(experiment.search_space.parameters):
+            raise ValueError(
+                f"`status_quo` must give a value to each of the parameters "
+                f"{list(experiment.search_space.parameters)}, received {dict(status_quo)}."
+            )
+        row = _designs(experiment, pd.DataFrame([dict(status_quo)]))[0]
+        experiment.status_quo = Arm(row, name="status_quo")
+    elif config is not None and any(c.relative for c in config.all_constraints):
+        raise ValueError(
+            f"`outcome_constraints` {list(outcome_constraints or [])} refer to a baseline; pass "
+            "the parameter values of its row as `status_quo`."
+        )
+    trial = attach_offline_data(client, df, sems=sems)
+    if experiment.status_quo is not None and experiment.status_quo not in trial.arms:
+        raise ValueError(
+            f"`status_quo` must be one of the rows of `df`, received {dict(status_quo or {})}; add "
+            "its measurements to the table."
+        )
+    return experiment
 
 
 def _metric_names(objective: str, outcome_constraints: Sequence[str] | None) -> list[str]:
@@ -116,70 +164,18 @@ def _metric_names(objective: str, outcome_constraints: Sequence[str] | None) -> 
     return sorted(client._experiment.metrics)
 
 
-def infer_parameters(df: pd.DataFrame, exclude: Sequence[str] = ()) -> list[ParameterConfig]:
-    r"""Ax's parameter configurations for the columns of a table.
-
-    Args:
-        df: The table.
-        exclude: Columns that are no parameters.
-
-    Returns:
-        A range for every column of numbers (integers stay integers), an unordered choice for every
-        column of texts or booleans. Columns that never vary are left out, with a warning.
-
-    Raises:
-        InputDataError: For missing values, and texts that are rather names than categories.
-    """
-    configs: list[ParameterConfig] = []
-    constant = []
-    for column in df.columns:
-        if column in exclude:
-            continue
-        values = df[column]
-        if values.isna().any():
-            raise InputDataError(
-                f"Column {column!r} of `df` has a missing value in row {values.isna().idxmax()!r}; "
-                "drop or fill it, or pass `parameters` without it."
-            )
-        if values.nunique() < 2:
-            constant.append(column)
-        elif pd.api.types.is_bool_dtype(values):
-            configs.append(_choice(column, [False, True], "bool"))
-        elif pd.api.types.is_numeric_dtype(values):
-            kind: Any = "int" if pd.api.types.is_integer_dtype(values) else "float"
-            cast = int if kind == "int" else float
-            bounds = cast(values.min()), cast(values.max())
-            configs.append(RangeParameterConfig(name=column, bounds=bounds, parameter_type=kind))
-        elif values.nunique() <= MAX_INFERRED_VALUES:
-            configs.append(_choice(column, sorted(values.astype(str).unique()), "str"))
-        else:
-            raise InputDataError(
-                f"Column {column!r} of `df` has {values.nunique()} different texts, too many for a "
-                "choice parameter; drop the column, or pass `parameters`."
-            )
-    if constant:
-        warnings.warn(
-            f"Columns {constant} of `df` never vary and are left out of the search space.",
-            InputDataWarning,
-            stacklevel=2,
-        )
-    return configs
-
-
-def _choice(name: str, values: list[Any], kind: Any) -> ChoiceParameterConfig:
-    return ChoiceParameterConfig(name=name, values=values, parameter_type=kind, is_ordered=False)
-
-
 def attach_offline_data(
     target: Client | Experiment, df: pd.DataFrame, *, sems: Mapping[str, str] | None = None
 ) -> BatchTrial:
     r"""Attach a table of measurements as one completed batch trial with one data frame.
 
     Much faster than ``client.attach_trial`` row by row, whose time is quadratic in the number of
-    rows. Designs that occur several times become one arm with the mean of the measurements.
+    rows. Designs that occur several times become one arm with the mean of the measurements; those
+    that the experiment knows already, from another table or as RoMA's own arms, keep their names.
 
     Args:
         target: A configured client or an experiment; its parameters and metrics are columns.
+            Derived parameters are computed where they are not.
         df: The table. A missing metric is a measurement that was not made; one is needed per row.
         sems: Metric to the column of its standard errors; unknown by default.
 
@@ -187,34 +183,28 @@ def attach_offline_data(
         The trial.
 
     Raises:
-        ValueError: Columns that do not exist; unknown metrics in ``sems``.
-        InputDataError: Missing or unfit values, named with their row; nothing is attached then.
+        ValueError: No metrics yet; columns that do not exist; unknown metrics in ``sems``.
+        InputDataError: Missing or unfit values, named with their row. Nothing is attached then.
+        UnsupportedError: Hierarchical search spaces.
     """
     experiment = target._experiment if isinstance(target, Client) else target
+    refuse_hierarchical(experiment.search_space)
     sems = dict(sems or {})
     metrics = sorted(experiment.metrics)
+    if not metrics:
+        raise ValueError(
+            "The experiment has no metrics, so that no column of `df` is an outcome; call "
+            "`client.configure_optimization(objective=...)` first."
+        )
     if unknown := sorted(set(sems) - set(metrics)):
         raise ValueError(f"`sems` names {unknown}; the metrics of the experiment are {metrics}.")
     if df.empty:
         raise InputDataError("`df` has no rows; pass at least two measured designs.")
-    free = {
-        name: p
-        for name, p in experiment.search_space.parameters.items()
-        if not isinstance(p, FixedParameter) or name in df.columns
-    }
+    config = experiment.optimization_config
     present = [m for m in metrics if m in df.columns]
-    needed = (
-        [m for m in experiment.optimization_config.metric_names]
-        if (experiment.optimization_config is not None)
-        else present
-    )
-    _check_columns(df, [*free, *needed, *sems.values()])
-    columns = [_parameter_values(p, df[name]) for name, p in free.items()]
-    fixed = {
-        name: p.value
-        for name, p in experiment.search_space.parameters.items()
-        if isinstance(p, FixedParameter) and name not in free
-    }
+    needed = present if config is None else sorted({*present, *config.metric_names})
+    check_columns(df, [*needed, *sems.values()])
+    designs = _designs(experiment, df)
     means = _numbers(df, present, allow_missing=True)
     errors = np.full_like(means, np.nan)
     for metric, column in sems.items():
@@ -224,31 +214,93 @@ def attach_offline_data(
     unmeasured = np.isnan(means).all(axis=1)
     if unmeasured.any():
         raise InputDataError(
-            f"{int(unmeasured.sum())} rows of `df` (the first is {df.index[unmeasured.argmax()]!r})"
-            f" have none of the metrics {present}; drop them: they would count as pending."
+            f"{int(unmeasured.sum())} rows of `df` (the first is "
+            f"{label(df, unmeasured.argmax())!r}) have none of the metrics {present}; drop them: "
+            "they would count as pending."
         )
-    designs = list(zip(*columns, strict=True))
-    first, group = _groups(designs)
+    first, group = _groups([tuple(design.values()) for design in designs])
     if len(first) < len(designs):
         means, errors = _pool(group, len(first), means, errors)
+    arms = _arms(experiment, [designs[row] for row in first])
     trial = experiment.new_batch_trial()
-    prefix = f"{trial.index}_"
-    trial.add_arms_and_weights(
-        [
-            MeasuredArm(dict(zip(free, designs[row], strict=True)) | fixed, name=f"{prefix}{k}")
-            for k, row in enumerate(first)
-        ]
-    )
-    names = np.array([arm.name for arm in trial.arms], dtype=object)
+    trial.add_arms_and_weights(arms)
+    names = np.array([arm.name for arm in arms], dtype=object)
     experiment.attach_data(_data(experiment, trial.index, names, present, means, errors))
     trial.mark_running(no_runner_required=True).mark_completed()
+    if isinstance(target, Client):  # to its database, if it has one, as after Ax's own methods
+        target._save_experiment_to_db_if_possible(experiment=experiment)
     return trial
 
 
-def _check_columns(df: pd.DataFrame, names: Sequence[str]) -> None:
-    missing = [n for n in dict.fromkeys(names) if n not in df.columns]
-    if missing:
-        raise ValueError(f"`df` has no columns {missing}; it has {list(df.columns)}.")
+def _designs(experiment: Experiment, df: pd.DataFrame) -> list[dict[str, Any]]:
+    """Parameter values of every row, of all parameters of the experiment."""
+    parameters = experiment.search_space.parameters
+    derived = [p for p in parameters.values() if isinstance(p, DerivedParameter)]
+    fixed = {
+        name: p.value
+        for name, p in parameters.items()
+        if isinstance(p, FixedParameter) and name not in df.columns
+    }
+    free = {n: p for n, p in parameters.items() if n not in fixed and p not in derived}
+    given = {p.name: p for p in derived if p.name in df.columns}
+    check_columns(df, [*free, *given])
+    columns = {n: _parameter_values(p, df[n]) for n, p in {**free, **given}.items()}
+    _warn_outside(free, columns)
+    designs = []
+    for k, row in enumerate(df.index.tolist()):
+        design = {name: columns[name][k] for name in free} | fixed
+        for p in derived:
+            value = design[p.name] = p.compute(design)
+            if p.name in given and not _agree(columns[p.name][k], value):
+                raise InputDataError(
+                    f"Derived parameter {p.name!r} is {columns[p.name][k]!r} in row {row!r}, but "
+                    f"its expression '{p.expression_str}' gives {value!r}; correct or drop the "
+                    "column."
+                )
+        designs.append(design)
+    return designs
+
+
+def _warn_outside(parameters: Mapping[str, Parameter], columns: Mapping[str, list[Any]]) -> None:
+    """Warn of numbers out of the range of their parameter, which Ax keeps."""
+    outside = {
+        name: sum(not p.lower <= value <= p.upper for value in columns[name])
+        for name, p in parameters.items()
+        if isinstance(p, RangeParameter)
+    }
+    outside = {name: count for name, count in outside.items() if count}
+    if outside:
+        warnings.warn(
+            f"Rows of `df` lie out of the range of a parameter (rows by parameter: {outside}). "
+            "They are learned from, but not proposed; drop them or widen the range if that is not "
+            "meant.",
+            InputDataWarning,
+            stacklevel=4,
+        )
+
+
+def _agree(given: Any, value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isclose(given, value, rel_tol=1e-6, abs_tol=1e-6)
+    return bool(given == value)
+
+
+def _arms(experiment: Experiment, designs: Sequence[dict[str, Any]]) -> list[Arm]:
+    """Named arms: designs that the experiment knows have the names of their arms."""
+    number = 0
+    prefix = f"{max(experiment.trials, default=-1) + 1}_"
+    arms: list[Arm] = []
+    for design in designs:
+        known = experiment.arms_by_signature.get(Arm.md5hash(design))
+        if known is None:
+            while f"{prefix}{number}" in experiment.arms_by_name:
+                number += 1
+            name = f"{prefix}{number}"
+            number += 1
+        else:
+            name = known.name
+        arms.append(MeasuredArm(design, name=name))
+    return arms
 
 
 def _numbers(df: pd.DataFrame, columns: Sequence[str], *, allow_missing: bool) -> np.ndarray:
@@ -261,7 +313,7 @@ def _numbers(df: pd.DataFrame, columns: Sequence[str], *, allow_missing: bool) -
             row = bad.argmax()
             raise InputDataError(
                 f"Column {column!r} of `df` must hold finite numbers, received "
-                f"{df[column].iloc[row]!r} in row {df.index[row]!r}."
+                f"{df[column].iloc[row]!r} in row {label(df, row)!r}."
             )
         arrays.append(values)
     return np.stack(arrays, axis=1) if arrays else np.empty((len(df), 0))
@@ -274,10 +326,10 @@ def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
     if values.isna().any():
         row = int(values.isna().argmax())
         raise InputDataError(
-            f"Parameter {name!r} has no value in row {values.index[row]!r}; drop or fill the row."
+            f"Parameter {name!r} has no value in row {label(values, row)!r}; drop or fill the row."
         )
     converted = []
-    for row, value in zip(values.index, values.tolist(), strict=True):
+    for row, value in zip(values.index.tolist(), values.tolist(), strict=True):
         try:
             new = kind(value)
             fits = kind is str or kind is bool or (math.isfinite(new) and float(value) == new)
@@ -285,6 +337,8 @@ def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
         except (TypeError, ValueError):
             fits = False
         choices = getattr(parameter, "values", None)
+        if isinstance(parameter, FixedParameter):
+            choices = [parameter.value]
         if not fits or (choices is not None and new not in choices):
             expected = f"one of {choices}" if choices is not None else kind.__name__
             raise InputDataError(

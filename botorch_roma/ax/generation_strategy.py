@@ -8,11 +8,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+import numpy as np
 from ax.adapter.registry import Generators, MBM_X_trans, Y_trans
 from ax.adapter.transforms.base import Transform
 from ax.adapter.transforms.derelativize import Derelativize
 from ax.adapter.transforms.standardize_y import StandardizeY
-from ax.generation_strategy.generation_node import GenerationNode
 from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen
@@ -21,7 +21,9 @@ from botorch.acquisition import AcquisitionFunction
 from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.ax.acquisition import RoMAAcquisition
 from botorch_roma.ax.criterion import MinResults
+from botorch_roma.ax.node import OfflineNode
 from botorch_roma.ax.subset import OfflineSubset
+from botorch_roma.ax.supported import check_acqf_class
 from botorch_roma.ax.surrogate import RoMASurrogate, roma_surrogate_spec
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.models.roma import RoMAModel
@@ -34,6 +36,9 @@ Variant = Literal["roma", "roma_then_gp", "roma_and_gp"]
 #: Ax's default transforms but for those that bend outcomes: they squeeze the lower tail, and of
 #: offline data that is most of what there is to learn from.
 ROMA_TRANSFORMS: list[type[Transform]] = [*MBM_X_trans, Derelativize, StandardizeY]
+
+#: A constraint relative to a baseline is one to its measurement, not to a prediction of it.
+DERELATIVIZE: dict[str, Any] = {"Derelativize": {"use_raw_status_quo": True}}
 
 #: What Ax decides itself, or has no use for here.
 RESERVED: dict[str, set[str]] = {
@@ -97,8 +102,9 @@ def roma_generation_strategy(
         name: Name of the strategy.
 
     Raises:
-        ValueError: Unknown variants, presets and options; options that are no primitives, and so
+        ValueError: Unknown variants, presets and options; options and acquisition functions that
             could not be stored.
+        UnsupportedError: Acquisition functions that RoMA cannot optimise.
 
     Example:
         >>> client.set_generation_strategy(roma_generation_strategy("roma_then_gp"))
@@ -108,12 +114,17 @@ def roma_generation_strategy(
     check_int("min_results", min_results, minimum=1)
     check_int("max_gp_rows", max_gp_rows, minimum=2)
     check_int("seed", seed, minimum=0)
+    check_acqf_class(botorch_acqf_class)
     chosen = get_preset(preset)
     given = {
-        "model_options": {**chosen.model, **(model_options or {})},
-        "fit_options": {**chosen.fit, **(fit_options or {})},
-        "optimizer_options": {**chosen.optimize, **(optimizer_options or {})},
+        "model_options": {**chosen.model, **_mapping("model_options", model_options)},
+        "fit_options": {**chosen.fit, **_mapping("fit_options", fit_options)},
+        "optimizer_options": {
+            **chosen.optimize,
+            **_mapping("optimizer_options", optimizer_options),
+        },
     }
+    acqf_options = _mapping("botorch_acqf_options", botorch_acqf_options)
     options = {key: _check_options(key, value) for key, value in given.items()}
     options["model_options"].setdefault("seed", seed)
     spec = GeneratorSpec(
@@ -124,8 +135,11 @@ def roma_generation_strategy(
             ),
             "acquisition_class": RoMAAcquisition,
             "botorch_acqf_class": botorch_acqf_class,
-            "botorch_acqf_options": dict(botorch_acqf_options or {}),
+            "botorch_acqf_options": {
+                k: _primitive(f"botorch_acqf_options[{k!r}]", v) for k, v in acqf_options.items()
+            },
             "transforms": list(ROMA_TRANSFORMS),
+            "transform_configs": dict(DERELATIVIZE),
             "fit_tracking_metrics": False,
             # else cross-validation would judge the network on rows that it was trained on
             "refit_on_cv": True,
@@ -142,12 +156,11 @@ def roma_generation_strategy(
         transition = [MinResults(threshold=min_results, transition_to="GP")]
     elif variant == "roma_and_gp":
         transition = [AutoTransitionAfterGen(transition_to="GP", continue_trial_generation=False)]
-    nodes = [_node("RoMA", spec, transition)]
+    nodes = [OfflineNode("RoMA", [spec], transition)]
     if variant != "roma":
         back = AutoTransitionAfterGen(transition_to="RoMA", continue_trial_generation=False)
-        nodes.append(
-            _node("GP", _gp_spec(max_gp_rows, seed), [back] if variant == "roma_and_gp" else [])
-        )
+        gp = _gp_spec(max_gp_rows, seed)
+        nodes.append(OfflineNode("GP", [gp], [back] if variant == "roma_and_gp" else []))
     return GenerationStrategy(nodes=nodes, name=name or variant)
 
 
@@ -167,17 +180,7 @@ def gp_generation_strategy(
         >>> gp_arms = gp_generation_strategy().gen(experiment, n=8)
     """
     check_int("max_gp_rows", max_gp_rows, minimum=2)
-    return GenerationStrategy(nodes=[_node("GP", _gp_spec(max_gp_rows, seed), [])], name=name)
-
-
-def _node(name: str, spec: GeneratorSpec, transition: list[Any]) -> GenerationNode:
-    return GenerationNode(
-        name=name,
-        generator_specs=[spec],
-        transition_criteria=transition,
-        should_deduplicate=True,
-        fallback_specs={},  # else an error would become a Sobol design and a line in the log
-    )
+    return GenerationStrategy(nodes=[OfflineNode("GP", [_gp_spec(max_gp_rows, seed)])], name=name)
 
 
 def _gp_spec(max_rows: int, seed: int) -> GeneratorSpec:
@@ -185,7 +188,10 @@ def _gp_spec(max_rows: int, seed: int) -> GeneratorSpec:
         generator_enum=Generators.BOTORCH_MODULAR,
         generator_kwargs={
             "transforms": [OfflineSubset, *MBM_X_trans, *Y_trans],
-            "transform_configs": {"OfflineSubset": {"max_rows": max_rows, "seed": seed}},
+            "transform_configs": {
+                "OfflineSubset": {"max_rows": max_rows, "seed": seed},
+                **DERELATIVIZE,
+            },
         },
         generator_key_override="GP",
     )
@@ -200,7 +206,17 @@ def _check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _primitive(f"{name}[{key!r}]", value) for key, value in options.items()}
 
 
+def _mapping(name: str, options: Any) -> Mapping[str, Any]:
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ValueError(f"`{name}` must map names of options to values, received {options!r}.")
+    return options
+
+
 def _primitive(name: str, value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

@@ -17,12 +17,14 @@ class OfflineSubset(Transform):
 
     Results of the newest trials come first (up to half of the rows), since they are what the table
     did not know. Of the remaining places one half goes to the best rows of the older trials, the
-    other half to a random sample of the rest, so that the model sees good and bad designs.
+    other half to a random sample of the rest, so that the model sees good and bad designs. The
+    status quo stays in any case.
 
     Args:
         search_space: Not used.
         experiment_data: Not used.
-        adapter: Its optimization config says what is good; without one the choice is random.
+        adapter: Its optimization config says what is good (without one the choice is random), its
+            experiment which arm is the status quo.
         config: ``{"max_rows": 500, "seed": 0}``.
     """
 
@@ -46,7 +48,11 @@ class OfflineSubset(Transform):
         if len(distinct) <= self.max_rows:
             return experiment_data
         score = self._score(observations).groupby(level=[0, 1]).max().reindex(distinct).to_numpy()
-        chosen = distinct[self._choose(distinct.get_level_values(0).to_numpy(), score)]
+        trials = distinct.get_level_values(0).to_numpy()
+        status_quo = getattr(getattr(self.adapter, "_experiment", None), "status_quo", None)
+        name = None if status_quo is None else status_quo.name
+        keep = np.flatnonzero(distinct.get_level_values(1) == name)
+        chosen = distinct[self._choose(trials, score, keep)]
         arm_data = experiment_data.arm_data
         return ExperimentData(
             arm_data=arm_data[arm_data.index.isin(chosen)],
@@ -66,10 +72,11 @@ class OfflineSubset(Transform):
                 score = score + weight * (values - values.mean()) / (values.std() or 1.0)
         return score
 
-    def _choose(self, trials: np.ndarray, score: np.ndarray) -> np.ndarray:
-        """Positions of the rows to keep, sorted."""
-        newer = np.flatnonzero(trials > trials.min())
-        newest = newer[np.argsort(-trials[newer], kind="stable")][: self.max_rows // 2]
+    def _choose(self, trials: np.ndarray, score: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Positions of the rows to keep, sorted; among them those that must stay."""
+        newer = np.setdiff1d(np.flatnonzero(trials > trials.min()), keep)
+        newest = newer[np.argsort(-trials[newer], kind="stable")]
+        newest = np.concatenate([keep[-1:], newest])[: self.max_rows // 2]
         rest = np.setdiff1d(np.arange(len(trials)), newest)
         rest = rest[np.argsort(-np.nan_to_num(score[rest], nan=-np.inf), kind="stable")]
         best, others = np.split(rest, [(self.max_rows - len(newest) + 1) // 2])

@@ -20,6 +20,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Array: TypeAlias = np.ndarray[Any, Any]
 
 DATA_DIR_VARIABLE = "BOTORCH_ROMA_DATA"
+CACHE_VARIABLE = "BOTORCH_ROMA_CACHE"
 DESIGN_BENCH_FOLDER = "design_bench_data"
 
 
@@ -125,6 +126,19 @@ def resolve_data_dir(data_dir: PathLike | None = None) -> Path:
     return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
 
 
+def resolve_cache_dir(cache_dir: PathLike | None = None) -> Path:
+    """Folder of the cache: the argument, else ``BOTORCH_ROMA_CACHE``, else the default.
+
+    Args:
+        cache_dir: A folder, or ``None``. Default: ``~/.cache/botorch_roma``.
+
+    Returns:
+        The folder, whether it exists or not.
+    """
+    chosen = cache_dir if cache_dir is not None else os.environ.get(CACHE_VARIABLE)
+    return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
+
+
 def read_table(
     stem: str,
     data_dir: PathLike | None,
@@ -172,7 +186,7 @@ def read_array(path: Path, checksum: str | None) -> Array:
         array: Array = np.lib.format.read_array(BytesIO(content), allow_pickle=False)
     except ValueError as error:
         raise _incomplete(path, content, ".npy array", error) from error
-    _verify(path, content, checksum)
+    verify_checksum(path, content, checksum)
     return array
 
 
@@ -184,7 +198,7 @@ def read_archive(path: Path, checksum: str | None) -> dict[str, Array]:
             arrays = {name: archive[name] for name in archive.files}
     except (AttributeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise _incomplete(path, content, ".npz archive", error) from error
-    _verify(path, content, checksum)
+    verify_checksum(path, content, checksum)
     return arrays
 
 
@@ -195,13 +209,19 @@ def _incomplete(path: Path, content: bytes, kind: str, error: Exception) -> Valu
     )
 
 
-def _verify(path: Path, content: bytes, checksum: str | None) -> None:
+def verify_checksum(path: Path, content: bytes, checksum: str | None) -> str:
+    """The SHA-256 of a file's content, which must be ``checksum`` if that is given.
+
+    Raises:
+        ValueError: If it is another one.
+    """
     found = hashlib.sha256(content).hexdigest()
     if checksum is not None and found != checksum:
         raise ValueError(
             f"`data_dir`: {path} has the SHA-256 checksum {found}, expected is {checksum}. Fetch "
             "it anew, or pass `verify_checksums=False` if you mean to use this file."
         )
+    return found
 
 
 def split_table(

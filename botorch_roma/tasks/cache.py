@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -19,17 +18,9 @@ from typing import Any
 import numpy as np
 
 from botorch_roma.files import write_atomically
-from botorch_roma.tasks.arrays import Array
-
-CACHE_VARIABLE = "BOTORCH_ROMA_CACHE"
+from botorch_roma.tasks.arrays import CACHE_VARIABLE, Array, resolve_cache_dir
 
 _KEY = "cache_key"
-
-
-def cache_folder() -> Path:
-    """Folder of the cache: ``BOTORCH_ROMA_CACHE``, else ``~/.cache/botorch_roma``."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named or Path.home() / ".cache" / "botorch_roma").expanduser()
 
 
 def cached_arrays(
@@ -59,7 +50,7 @@ def cached_arrays(
     if not use_cache:
         return compute()
     text = json.dumps(key, sort_keys=True)
-    path = cache_folder() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    path = resolve_cache_dir() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     arrays = _read(path, text)
     if arrays is None:
         arrays = compute()

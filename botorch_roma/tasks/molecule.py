@@ -37,6 +37,7 @@ from botorch_roma.tasks.cache import cached_arrays
 from botorch_roma.tasks.chemistry import (
     FINGERPRINT_BITS,
     FINGERPRINT_RADIUS,
+    canonical_tokens,
     fingerprints,
     import_chemistry,
     random_tokens,
@@ -93,13 +94,14 @@ def load_molecule(
     molecules of ZINC. The visible rows are those up to the 80th percentile of the score. The
     oracle gives a molecule of the table the score that it has there.
 
-    A design is a row of 62 tokens. Sequences without any atom are the empty molecule, which gets
+    A design is a row of 62 tokens. A sequence that holds no atom is the empty molecule, which gets
     the lowest score of the table. ``to_smiles`` and ``from_smiles`` translate, ``num_molecules``
     counts what is different: many sequences are the same molecule.
 
-    The first load takes some minutes. The table with its scores and the forest are kept in
-    ``BOTORCH_ROMA_CACHE``, else ``~/.cache/botorch_roma``, under a name made from the checksum of
-    the data, the versions of RDKit, SELFIES and scikit-learn, and the settings.
+    The first load takes some minutes, most of them for the forest and for SELFIES. The table with
+    its scores and the forest are kept in ``BOTORCH_ROMA_CACHE``, else ``~/.cache/botorch_roma``,
+    under a name made from the checksum of the data, the versions of RDKit, SELFIES and
+    scikit-learn, and the settings.
 
     Args:
         data_dir: Folder that holds ``molecules/``. Default: the environment variable
@@ -178,12 +180,12 @@ def _build_exact(lines: Sequence[str], *, score: Score, n_jobs: int) -> dict[str
 def _as_arrays(
     designs: Designs, y: Array, num_rows: int, dropped: Mapping[str, int]
 ) -> dict[str, Array]:
-    counts = {"rows": num_rows, **dropped, **designs.dropped}
     return {
         "tokens": designs.tokens,
         "symbols": np.array(designs.symbols),
         "y": y,
-        "counts": np.array(json.dumps(counts)),
+        "num_rows": np.array(num_rows),
+        "dropped": np.array(json.dumps({**dropped, **designs.dropped})),
     }
 
 
@@ -194,13 +196,14 @@ def _make_task(
     y = arrays["y"]
     visible = y <= np.percentile(y, PERCENTILE)
     X = torch.from_numpy(arrays["tokens"][visible]).to(dtype)
-    counts = json.loads(str(arrays["counts"]))
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+    dropped = json.loads(str(arrays["dropped"]))
+    without = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
     return OfflineTask(
         name="molecule" if oracle == "gsk3" else f"molecule-{oracle}",
         X=X,
         Y=torch.from_numpy(y[visible]).to(dtype).unsqueeze(-1),
         vocabulary=vocabulary,
+        post_processing_func=partial(canonical_tokens, vocabulary=vocabulary),
         oracle=MoleculeOracle(vocabulary, _score(oracle, arrays), float(y.min())),
         ranges={"full": (float(y.min()), float(y.max()))},
         random_designs=partial(
@@ -211,7 +214,7 @@ def _make_task(
         ),
         description=(
             f"{description} {len(y):,} molecules, those up to the {PERCENTILE}th percentile "
-            f"visible; of {left_out.replace(' rows, ', ' rows without ', 1)}."
+            f"visible; of {int(arrays['num_rows']):,} rows without {without or 'any loss'}."
         ),
         substitute=_NOTE + description,
         provenance=source,

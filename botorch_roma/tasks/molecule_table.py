@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
 
 from botorch_roma.latent.vocabulary import Vocabulary
-from botorch_roma.tasks.arrays import Array, PathLike, find_files
+from botorch_roma.tasks.arrays import (
+    Array,
+    PathLike,
+    find_files,
+    known_checksum,
+    verify_checksum,
+)
 from botorch_roma.tasks.chemistry import canonical_smiles, selfies_symbols
 
 #: Longest design in SELFIES symbols, the 98th percentile of the GSK3-beta table.
@@ -69,18 +73,7 @@ def read_lines(
             f"`data_dir`: {path} ({len(content)} bytes) is no complete gzip-compressed text, "
             f"perhaps a download that broke off: fetch it anew. {error}"
         ) from error
-    found, known = hashlib.sha256(content).hexdigest(), _known_checksum(name)
-    if verify and found != known:
-        raise ValueError(
-            f"`data_dir`: {path} has the SHA-256 checksum {found}, expected is {known}. Fetch it "
-            "anew, or pass `verify_checksums=False` if you mean to use this file."
-        )
-    return lines, found
-
-
-def _known_checksum(name: str) -> str:
-    lines = files("botorch_roma.tasks").joinpath("SHA256SUMS").read_text("utf-8").splitlines()
-    return next(line.split()[0] for line in lines if line.split(maxsplit=1)[1] == name)
+    return lines, verify_checksum(path, content, known_checksum(name) if verify else None)
 
 
 def parse_activity(lines: Sequence[str], column: str, name: str) -> tuple[list[str], list[int]]:

@@ -9,7 +9,6 @@ tensors, numbers and texts and nothing else, and only once the checksum fits.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -19,28 +18,11 @@ import torch
 from torch import Tensor
 
 from botorch_roma.files import write_atomically
-from botorch_roma.tasks.arrays import PathLike
-
-CACHE_VARIABLE = "BOTORCH_ROMA_CACHE"
 
 #: Version of the files; it changes with their layout and with what networks or training compute.
 ORACLE_FORMAT = 1
 
 _MAGIC = f"botorch_roma oracle {ORACLE_FORMAT} "
-
-
-def resolve_cache_dir(cache_dir: PathLike | None = None) -> Path:
-    """Folder of the cache: the argument, else ``BOTORCH_ROMA_CACHE``, else the default.
-
-    Args:
-        cache_dir: A folder, or ``None``. Default: ``~/.cache/botorch_roma``. Oracles lie in its
-            subfolder ``oracles``.
-
-    Returns:
-        The folder, whether it exists or not.
-    """
-    chosen = cache_dir if cache_dir is not None else os.environ.get(CACHE_VARIABLE)
-    return Path(chosen or Path.home() / ".cache" / "botorch_roma").expanduser()
 
 
 def write_oracle(

@@ -33,7 +33,7 @@ class TaskInfo:
     Attributes:
         load: Its loader.
         kind: ``"vectors"``, or ``"tokens"`` for sequences.
-        num_rows: Number of visible rows; None where it depends on the user's files.
+        num_rows: Number of visible rows.
         dim: Columns of a design: inputs, or positions of a sequence.
         oracle: What scores a finished batch.
         substitute: What stands in for the original: data, oracle or both; empty for nothing.
@@ -43,7 +43,7 @@ class TaskInfo:
 
     load: Callable[..., OfflineTask]
     kind: Kind
-    num_rows: int | None
+    num_rows: int
     dim: int
     oracle: str
     substitute: str = ""
@@ -112,7 +112,7 @@ _REAL: dict[str, TaskInfo] = {
     "molecule": TaskInfo(
         load_molecule,
         "tokens",
-        None,
+        41_401,
         62,
         "random forest on measured activity",
         "data and oracle",

@@ -25,14 +25,12 @@ from botorch.exceptions.warnings import BotorchWarning
 from botorch.logging import logger
 from torch import Tensor
 
-from botorch_roma.tasks.arrays import Array, PathLike
+from botorch_roma.tasks.arrays import CACHE_VARIABLE, Array, PathLike, resolve_cache_dir
 from botorch_roma.tasks.offline_task import OfflineTask
 from botorch_roma.tasks.oracle_cache import (
-    CACHE_VARIABLE,
     ORACLE_FORMAT,
     fingerprint_weights,
     read_oracle,
-    resolve_cache_dir,
     write_oracle,
 )
 from botorch_roma.tasks.oracle_networks import OracleEnsemble, OracleSettings, fit_ensemble

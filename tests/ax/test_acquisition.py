@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 pytest.importorskip("ax")
 
-from ax.adapter.registry import Generators
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
 from ax.core.experiment import Experiment
 from ax.core.observation import ObservationFeatures
-from ax.core.parameter import ChoiceParameter, FixedParameter, ParameterType, RangeParameter
-from ax.exceptions.core import SearchSpaceExhausted, UnsupportedError
-from botorch.acquisition import qLogExpectedImprovement, qSimpleRegret, qUpperConfidenceBound
-from botorch.acquisition.multi_objective.logei import qLogExpectedHypervolumeImprovement
+from ax.core.parameter import FixedParameter, ParameterType
+from botorch.acquisition import PosteriorMean, qLogExpectedImprovement, qUpperConfidenceBound
+from botorch.acquisition.objective import ScalarizedPosteriorTransform
+from botorch.exceptions.errors import CandidateGenerationError
+from botorch.models.model import ModelList
 
 import botorch_roma.ax.acquisition as acquisition_module
 from botorch_roma.acquisition import ConstrainedPosteriorMean
@@ -29,7 +30,11 @@ from botorch_roma.ax import (
     offline_experiment,
     roma_generation_strategy,
 )
-from botorch_roma.ax.acquisition import one_hot_groups
+from botorch_roma.ax.acquisition import (
+    construct_inputs_constrained_posterior_mean,
+    one_hot_groups,
+)
+from botorch_roma.models.roma import RoMAModel
 
 
 def floating(name: str, low: float = 0.0, high: float = 1.0, **options: Any) -> Any:
@@ -106,19 +111,6 @@ def test_step_size(quick: dict[str, Any]) -> None:
     parameters = [floating("p", 0.0, 1.0, step_size=0.25), floating("other")]
     arms = arms_of(offline_experiment(df, parameters, "y"), quick)
     assert set(arms["p"]) <= {0.0, 0.25, 0.5, 0.75, 1.0}
-
-
-@pytest.mark.filterwarnings("ignore:.* found no design of their own")
-def test_digits(quick: dict[str, Any]) -> None:
-    """Candidates that differ before rounding only are replaced."""
-    df = frame("p", lambda rng, n: rng.uniform(size=n).round(1), lambda v: v)
-    experiment = offline_experiment(df, [floating("p"), floating("other")], "y")
-    for name in ("p", "other"):
-        parameter = experiment.search_space.parameters[name]
-        assert isinstance(parameter, RangeParameter)
-        parameter.set_digits(1)
-    arms = arms_of(experiment, quick)
-    assert (arms == arms.round(1)).all().all()
 
 
 @pytest.mark.parametrize("values", [[1, 5, 25], [0.1, 0.2, 0.9], ["low", "mid", "high"]])
@@ -210,6 +202,7 @@ def test_fixed_features(quick: dict[str, Any], table: pd.DataFrame) -> None:
     assert arms["level"].to_numpy() == pytest.approx(0.5)
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_rows_outside_of_the_search_space(quick: dict[str, Any]) -> None:
     df = frame("p", lambda rng, n: rng.uniform(-3.0, 3.0, n), lambda v: v)
     parameters = [floating("p", -1.0, 1.0), floating("other", 0.2, 0.8)]
@@ -231,6 +224,7 @@ def test_second_batch_differs(quick: dict[str, Any], table: pd.DataFrame) -> Non
     )
 
 
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
 def test_half_measured_rows_are_not_pending(quick: dict[str, Any], table: pd.DataFrame) -> None:
     """For Ax they are, where a trial as a whole lacks a metric."""
     full = offline_experiment(table.drop(columns="cost"), objective="y")
@@ -257,24 +251,121 @@ def test_more_arms_than_rows(quick: dict[str, Any], table: pd.DataFrame) -> None
     arms_of(experiment, quick, n=20)
 
 
-def finite(rows: int) -> Experiment:
-    """Rows of a search space of 12 designs."""
-    df = pd.DataFrame([(i, j) for i in range(4) for j in "abc"], columns=["i", "j"])
-    df["y"] = df["i"] + (df["j"] == "b")
-    parameters = [integer("i", 0, 3), choice("j", list("abc"), "str", ordered=False)]
-    return offline_experiment(df.sample(rows, random_state=1), parameters, "y")
+def test_more_arms_than_rows_are_reproducible(quick: dict[str, Any], table: pd.DataFrame) -> None:
+    experiment = offline_experiment(table[["x", "k", "y"]].head(6), objective="y")
+    pd.testing.assert_frame_equal(
+        arms_of(experiment, quick, n=12), arms_of(experiment, quick, n=12)
+    )
 
 
-@pytest.mark.filterwarnings("ignore:.* found no design of their own")
-def test_the_last_designs_of_a_finite_search_space(quick: dict[str, Any]) -> None:
-    arms_of(finite(rows=8), quick, n=4)
+@pytest.mark.parametrize("n", [5, 8])
+@pytest.mark.filterwarnings("ignore:.* (found no design|reached fewer than)")
+def test_rows_that_are_the_same_once_features_are_fixed(n: int, quick: dict[str, Any]) -> None:
+    """The table holds three start designs, the search space eight."""
+    df = frame("p", lambda rng, rows: rng.integers(1, 4, rows), lambda v: 0.1 * v)
+    experiment = offline_experiment(df, [integer("p", 1, 8), floating("other")], "y")
+    fixed = ObservationFeatures(parameters={"other": 0.5})
+    assert len(set(arms_of(experiment, quick, n=n, fixed_features=fixed)["p"])) == n
 
 
-@pytest.mark.parametrize("fixed", [None, ObservationFeatures(parameters={"j": "b"})])
-def test_exhausted_search_space(quick: dict[str, Any], fixed: ObservationFeatures | None) -> None:
-    n = 5 if fixed is None else 4
-    with pytest.raises(SearchSpaceExhausted, match=f"{n} new designs were requested"):
-        arms_of(finite(rows=8), quick, n=n, fixed_features=fixed)
+def test_one_design_and_others_pending(quick: dict[str, Any], table: pd.DataFrame) -> None:
+    experiment = offline_experiment(table[["x", "k", "y"]], objective="y")
+    run = roma_generation_strategy(**quick).gen(experiment, n=2)[0][0]
+    experiment.new_batch_trial(run).mark_running(no_runner_required=True)
+    fixed = ObservationFeatures(parameters={"x": 0.5, "k": 3})
+    arms = arms_of(experiment, quick, n=1, fixed_features=fixed)
+    assert arms.to_dict("list") == {"x": [0.5], "k": [3]}
+
+
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
+def test_all_rows_outside_of_the_search_space(quick: dict[str, Any]) -> None:
+    df = frame("p", lambda rng, n: rng.uniform(2.0, 3.0, n), lambda v: v)
+    parameters = [floating("p", 0.0, 1.0), floating("other", -2.0, -1.0)]
+    assert arms_of(offline_experiment(df, parameters, "y"), quick)["p"].between(0.0, 1.0).all()
+
+
+# `optimize`, called as Ax calls it
+
+
+Call = tuple[RoMAAcquisition, dict[str, Any]]
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Acquisitions and arguments of all calls of ``optimize``."""
+    seen: list[Call] = []
+    original = RoMAAcquisition.optimize
+
+    def optimize(self: RoMAAcquisition, **options: Any) -> Any:
+        if not seen:
+            seen.append((self, options))
+        return original(self, **options)
+
+    monkeypatch.setattr(RoMAAcquisition, "optimize", optimize)
+    return seen
+
+
+@pytest.fixture
+def xk(quick: dict[str, Any], table: pd.DataFrame, calls: list[Call]) -> Call:
+    """Columns x in [0, 1] and k in 1..8, best at (1, 8)."""
+    df = table[["x", "k"]].assign(y=table["x"] + table["k"] / 8)
+    arms_of(offline_experiment(df, [floating("x"), integer("k", 1, 8)], "y"), quick, n=2)
+    return calls[0]
+
+
+def test_rounding_func(xk: Call) -> None:
+    acquisition, options = xk
+    coarse = {**options, "n": 6, "rounding_func": lambda X: X.round(decimals=1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        X = acquisition.optimize(**coarse)[0]
+    assert X.equal(X.round(decimals=1))
+    assert len(X.unique(dim=0)) == 6
+
+
+def test_equality_constraints(xk: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquisition, options = xk
+    equality = [(torch.tensor([0, 1]), torch.ones(2, dtype=torch.double), 4.5)]
+    options = {**options, "n": 4, "equality_constraints": equality}
+    original, passed = acquisition_module.optimize_acqf_roma, []
+
+    def optimize(*args: Any, **kwargs: Any) -> Any:
+        passed.append(kwargs["equality_constraints"])
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(acquisition_module, "optimize_acqf_roma", optimize)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(CandidateGenerationError, match="In Ax: request fewer arms"):
+            acquisition.optimize(**options)  # x = 0.5, k = 4 is the only one
+        X = acquisition.optimize(**{**options, "n": 1})[0]
+    assert X.tolist() == [pytest.approx([0.5, 4.0])]
+    assert passed == [equality] * 2
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        return torch.tensor([[0.5, 5.0]]).double(), torch.zeros(1)
+
+    monkeypatch.setattr(acquisition_module, "optimize_acqf_roma", broken)
+    with pytest.raises(CandidateGenerationError, match="equality constraints"):
+        acquisition.optimize(**{**options, "n": 1})
+
+
+@pytest.mark.filterwarnings("ignore:.* (found no design|reached fewer than)")
+def test_pending_designs_count_in_a_finite_search_space(
+    quick: dict[str, Any], calls: list[Call]
+) -> None:
+    from ax.exceptions.core import SearchSpaceExhausted
+
+    df = pd.DataFrame({"i": range(6), "y": [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]})
+    experiment = offline_experiment(df, [integer("i", 0, 9)], "y")
+    trial = experiment.new_batch_trial(roma_generation_strategy(**quick).gen(experiment, n=2)[0][0])
+    trial.mark_running(no_runner_required=True)
+    calls.clear()
+    last = arms_of(experiment, quick, n=2)["i"]
+    assert sorted([*last, *[arm.parameters["i"] for arm in trial.arms]]) == [6, 7, 8, 9]
+    acquisition, options = calls[0]
+    with pytest.raises(SearchSpaceExhausted, match=r"of the 10 designs .* 8 are already"):
+        acquisition.optimize(**{**options, "n": 3})
 
 
 # Objectives and outcomes
@@ -300,10 +391,33 @@ def test_outcome_constraints(acqf: Any, quick: dict[str, Any], table: pd.DataFra
     assert (arms["x"] + arms["k"] / 8).mean() < 0.85
 
 
-def test_outcome_constraints_are_never_ignored(quick: dict[str, Any], table: pd.DataFrame) -> None:
-    experiment = offline_experiment(table, objective="y", outcome_constraints=["cost <= 0.8"])
-    with pytest.raises(UnsupportedError, match="qSimpleRegret would ignore the outcome"):
-        arms_of(experiment, {**quick, "botorch_acqf_class": qSimpleRegret})
+def test_units_of_the_default_acquisition_function() -> None:
+    X = torch.rand(20, 2, dtype=torch.double)
+    a, b = RoMAModel(X, 3.0 * X[:, :1]), RoMAModel(X, 0.5 * X[:, 1:])
+    std = torch.cat([a.y_std, b.y_std])
+    assert 2.0 < std[0] / std[1] < 20.0
+    weights = torch.tensor([0.5, -2.0], dtype=torch.double)
+    inputs = construct_inputs_constrained_posterior_mean(
+        ModelList(a, b), ScalarizedPosteriorTransform(weights)
+    )
+    expected = ((0.5 * std[0]) ** 2 + (2.0 * std[1]) ** 2).sqrt()
+    assert inputs["scale"] == pytest.approx(expected.item())
+    assert inputs["outcome_scale"].equal(std)
+    A, bound = torch.tensor([[0.0, 1.0]]).double(), torch.tensor([[0.1]]).double()
+    inputs = construct_inputs_constrained_posterior_mean(
+        ModelList(a, b), ScalarizedPosteriorTransform(weights), (A, bound)
+    )
+    acquisition = ConstrainedPosteriorMean(**inputs)
+    assert acquisition.min_variance.item() == pytest.approx(0.01 * std[1].item() ** 2)
+    assert construct_inputs_constrained_posterior_mean(a)["scale"] == 1.0
+
+
+def test_analytic_functions_and_pending_trials(quick: dict[str, Any], table: pd.DataFrame) -> None:
+    """They have no argument for pending designs."""
+    experiment = offline_experiment(table[["x", "k", "y"]], objective="y")
+    run = roma_generation_strategy(**quick).gen(experiment, n=2)[0][0]
+    experiment.new_batch_trial(run).mark_running(no_runner_required=True)
+    arms_of(experiment, {**quick, "botorch_acqf_class": PosteriorMean}, n=3)
 
 
 def test_other_acquisition_functions(quick: dict[str, Any], table: pd.DataFrame) -> None:
@@ -318,16 +432,6 @@ def test_several_objectives(quick: dict[str, Any], table: pd.DataFrame) -> None:
     arms = arms_of(experiment, quick, n=12)
     cost = arms["x"] + arms["k"] / 8
     assert cost.max() - cost.min() > 0.4
-
-
-def test_several_objectives_are_never_summed(quick: dict[str, Any], table: pd.DataFrame) -> None:
-    experiment = offline_experiment(table, objective="y, -cost")
-    with pytest.raises(UnsupportedError, match="qSimpleRegret does not fit several objectives"):
-        arms_of(experiment, {**quick, "botorch_acqf_class": qSimpleRegret})
-    single = offline_experiment(table.drop(columns="cost"), objective="y")
-    moo = {"botorch_acqf_class": qLogExpectedHypervolumeImprovement}
-    with pytest.raises(UnsupportedError, match="does not fit a single objective"):
-        arms_of(single, {**quick, **moo})
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -359,49 +463,6 @@ def test_standard_errors(
         arms_of(experiment, quick)
         expected = (0.1 / df["y"].std()) ** 2  # outcomes are standardised
         assert seen[0].flatten().tolist() == pytest.approx([expected] * len(df), rel=0.02)
-
-
-# What is refused
-
-
-def space_with(parameter: Any, df: pd.DataFrame) -> Experiment:
-    experiment = offline_experiment(df.drop(columns=["cost"]), objective="y")
-    space = experiment.search_space
-    space._parameters[parameter.name] = parameter
-    return offline_experiment_again(experiment, df)
-
-
-def test_fidelity_parameters_are_refused(quick: dict[str, Any], table: pd.DataFrame) -> None:
-    fidelity = RangeParameter(
-        "x", ParameterType.FLOAT, 0.0, 1.0, is_fidelity=True, target_value=1.0
-    )
-    with pytest.raises(UnsupportedError, match=r"fidelity parameters, received \['x'\]"):
-        arms_of(space_with(fidelity, table), quick)
-
-
-def test_task_parameters_are_refused(quick: dict[str, Any], table: pd.DataFrame) -> None:
-    task = ChoiceParameter(
-        "k",
-        ParameterType.INT,
-        list(range(1, 9)),
-        is_task=True,
-        is_ordered=True,
-        sort_values=True,
-        target_value=1,
-    )
-    with pytest.raises(UnsupportedError, match=r"task parameters, received \['k'\]"):
-        arms_of(space_with(task, table), quick)
-
-
-def test_other_surrogates_are_refused(table: pd.DataFrame) -> None:
-    experiment = offline_experiment(table.head(20)[["x", "k", "y"]], objective="y")
-    adapter = Generators.BOTORCH_MODULAR(
-        experiment=experiment,
-        acquisition_class=RoMAAcquisition,
-        botorch_acqf_class=ConstrainedPosteriorMean,
-    )
-    with pytest.raises(UnsupportedError, match="needs a surrogate of RoMA models"):
-        adapter.gen(2)
 
 
 # One optimisation

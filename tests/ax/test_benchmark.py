@@ -39,6 +39,13 @@ def test_same_start_for_all_methods(quick: dict[str, Any]) -> None:
         ({"method": "cma"}, "`method` .* 'cma'"),
         ({"num_offline_trials": 0}, "`num_offline_trials` .* 0"),
         ({"batch_size": 0}, "`batch_size` .* 0"),
+        ({"seed": -1, "method": "gp"}, "`seed` .* -1"),
+        (
+            {"variant": "roma_then_gp", "min_results": 3, "preset": "paper"},
+            r"`options` has \['min_results', 'variant'\], which do not apply",
+        ),
+        ({"name": "mine"}, r"`options` has \['name'\]"),
+        ({"max_gp_rows": 9, "method": "sobol"}, r"`options` has \['max_gp_rows'\]"),
         ({"method": "gp", "preset": "paper"}, r"`options` apply to 'roma' only, .*\['preset'\]"),
     ],
 )

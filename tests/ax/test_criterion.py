@@ -9,6 +9,10 @@ import pytest
 
 pytest.importorskip("ax")
 
+from ax.api.client import Client
+from ax.core.arm import Arm
+from ax.core.data import Data
+
 from botorch_roma.ax import MinResults, attach_offline_data, offline_experiment
 
 
@@ -27,6 +31,43 @@ def test_counts_measured_arms_of_the_node(table: pd.DataFrame) -> None:
     assert criterion.is_met(experiment, node(1))
     assert not MinResults(5, "GP").is_met(experiment, node(1))
     assert not criterion.is_met(experiment, node())
+
+
+def test_other_metrics_do_not_count(table: pd.DataFrame) -> None:
+    client = Client()
+    client.set_experiment(offline_experiment(table[["x", "k", "y"]], objective="y"))
+    client.configure_tracking_metrics(["cost"])
+    more = table[["x", "k", "y", "cost"]].head(3).assign(x=lambda d: d["x"] / 2)
+    attach_offline_data(client, more)
+    assert MinResults(1, "GP").num_results(client._experiment, node(1)) == 3
+
+
+def test_failed_measurements_do_not_count(table: pd.DataFrame) -> None:
+    experiment = offline_experiment(table[["x", "k", "y"]], objective="y")
+    trial = experiment.new_batch_trial()
+    trial.add_arms_and_weights([Arm({"x": 0.5, "k": k}) for k in (1, 2, 3)])
+    trial.mark_running(no_runner_required=True)
+    data = {
+        "trial_index": 1,
+        "arm_name": [arm.name for arm in trial.arms],
+        "metric_name": "y",
+        "metric_signature": "y",
+        "mean": [np.nan, 1.0, np.nan],
+        "sem": np.nan,
+    }
+    experiment.attach_data(Data(df=pd.DataFrame(data)))
+    assert MinResults(1, "GP").num_results(experiment, node(1)) == 1
+
+
+def test_results_that_come_as_a_table(table: pd.DataFrame) -> None:
+    """They are in a trial of their own; the arms are those of the node."""
+    experiment = offline_experiment(table[["x", "k", "y"]], objective="y")
+    trial = experiment.new_batch_trial()
+    trial.add_arms_and_weights([Arm({"x": 0.5, "k": k}) for k in (1, 2, 3)])
+    trial.mark_running(no_runner_required=True)
+    rows = pd.DataFrame([arm.parameters for arm in trial.arms[:2]]).assign(y=1.0)
+    attach_offline_data(experiment, rows)
+    assert MinResults(1, "GP").num_results(experiment, node(1)) == 2
 
 
 def test_pending_arms_do_not_count(table: pd.DataFrame) -> None:

@@ -10,15 +10,20 @@ import pytest
 pytest.importorskip("ax")
 
 from ax.api.client import Client
-from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.api.configs import (
+    ChoiceParameterConfig,
+    DerivedParameterConfig,
+    RangeParameterConfig,
+)
 from ax.core.arm import Arm
-from ax.core.parameter import ChoiceParameter, ParameterType, RangeParameter
+from ax.core.experiment import Experiment
+from ax.core.parameter import FixedParameter, ParameterType
 from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
-from botorch_roma.ax import attach_offline_data, infer_parameters, offline_experiment
+from botorch_roma.ax import attach_offline_data, offline_experiment, roma_generation_strategy
 
 X = RangeParameterConfig(name="x", bounds=(0.0, 1.0), parameter_type="float")
 K = RangeParameterConfig(name="k", bounds=(1, 8), parameter_type="int")
@@ -68,23 +73,6 @@ def test_stored_as_plain_arms(table: pd.DataFrame) -> None:
     assert object_from_json(json.loads(text)) == experiment.trials[0].arms[:2]
 
 
-def test_inferred_search_space(table: pd.DataFrame) -> None:
-    with pytest.warns(InputDataWarning, match=r"Columns \['site'\] of `df` never vary"):
-        experiment = offline_experiment(table.assign(site="lab"), objective="y")
-    parameters = experiment.search_space.parameters
-    assert list(parameters) == ["x", "k", "level", "kind", "flag", "size", "cost"]
-    x, k = parameters["x"], parameters["k"]
-    assert isinstance(x, RangeParameter)
-    assert isinstance(k, RangeParameter)
-    assert (x.lower, x.upper) == (table["x"].min(), table["x"].max())
-    assert (k.parameter_type, k.lower, k.upper) == (ParameterType.INT, 1, 8)
-    kind = parameters["kind"]
-    assert isinstance(kind, ChoiceParameter)
-    assert kind.values == ["a", "b", "c"]
-    assert not kind.is_ordered
-    assert parameters["flag"].parameter_type == ParameterType.BOOL
-
-
 def test_a_configured_client(table: pd.DataFrame) -> None:
     client = configured(objective="-cost", outcome_constraints=["y >= 0"])
     attach_offline_data(client, table, sems={"y": "size"})
@@ -122,7 +110,8 @@ def test_missing_measurements_are_left_out(table: pd.DataFrame) -> None:
 
 def test_values_outside_of_the_range_are_kept(table: pd.DataFrame) -> None:
     table.loc[0, "x"] = 3.0
-    trial = attach_offline_data(configured(), table)
+    with pytest.warns(InputDataWarning, match=r"out of the range .* \(rows by .*: \{'x': 1\}\)"):
+        trial = attach_offline_data(configured(), table)
     assert trial.arms[0].parameters["x"] == 3.0
 
 
@@ -131,6 +120,117 @@ def test_a_second_table(table: pd.DataFrame) -> None:
     for rows in (table[:100], table[100:]):
         attach_offline_data(client, rows)
     assert [len(t.arms) for t in client._experiment.trials.values()] == [100, 20]
+
+
+def state(experiment: Experiment) -> dict[int, tuple[str, int]]:
+    return {i: (t.status.name, len(t.arms)) for i, t in experiment.trials.items()}
+
+
+def test_tables_that_overlap(table: pd.DataFrame, quick: dict[str, Any]) -> None:
+    client = configured()
+    first = attach_offline_data(client, table[:80])
+    second = attach_offline_data(client, table[70:].assign(y=lambda d: d["y"] + 0.1))
+    assert state(client._experiment) == {0: ("COMPLETED", 80), 1: ("COMPLETED", 50)}
+    assert [a.name for a in second.arms[:10]] == [a.name for a in first.arms[70:]]
+    assert [a.name for a in second.arms[10:12]] == ["1_0", "1_1"]
+    data = client._experiment.lookup_data(trial_indices=[1]).df
+    assert data["arm_name"].tolist() == [a.name for a in second.arms]
+    np.testing.assert_array_equal(data["mean"], table["y"][70:] + 0.1)
+    roma_generation_strategy(**quick).gen(client._experiment, n=2)
+
+
+def test_results_of_generated_arms_as_a_table(table: pd.DataFrame, quick: dict[str, Any]) -> None:
+    client = configured()
+    attach_offline_data(client, table)
+    client.set_generation_strategy(roma_generation_strategy(**quick))
+    trials = client.get_next_trials(max_trials=2)
+    trial = attach_offline_data(client, pd.DataFrame(list(trials.values())).assign(y=1.0))
+    assert [arm.name for arm in trial.arms] == ["1_0", "2_0"]
+    client.mark_trial_abandoned(1)
+    again = client.get_next_trials(max_trials=2)
+    assert not [p for p in again.values() if p in trials.values()]
+    assert len(client._generation_strategy.adapter.generator.surrogate.Xs[0]) == 122
+
+
+def test_names_that_are_taken(table: pd.DataFrame) -> None:
+    client = configured()
+    client.attach_baseline({"x": 0.1, "k": 3}, arm_name="1_1")
+    trial = attach_offline_data(client, table.head(3))
+    assert [arm.name for arm in trial.arms] == ["1_0", "1_2", "1_3"]
+
+
+def test_nothing_is_attached_on_an_error(table: pd.DataFrame) -> None:
+    client = configured()
+    attach_offline_data(client, table[:10])
+    with pytest.raises(InputDataError, match="must hold finite numbers"):
+        attach_offline_data(client, table.assign(y=np.inf))
+    assert state(client._experiment) == {0: ("COMPLETED", 10)}
+
+
+def test_status_quo(table: pd.DataFrame) -> None:
+    options: dict[str, Any] = {
+        "objective": "y",
+        "outcome_constraints": ["cost <= 1.1*baseline"],
+    }
+    df = table[["x", "k", "y", "cost"]]
+    row = {"x": float(df["x"][3]), "k": int(df["k"][3])}
+    experiment = offline_experiment(df, status_quo=row, **options)
+    assert experiment.status_quo == experiment.trials[0].arms[3]
+    assert state(experiment) == {0: ("COMPLETED", 120)}
+    with pytest.raises(ValueError, match=r"\['cost <= 1.1\*baseline'\] refer to a baseline; pass"):
+        offline_experiment(df, **options)
+    with pytest.raises(ValueError, match="`status_quo` must be one of the rows of `df`, received"):
+        offline_experiment(df, status_quo={**row, "x": 0.123}, **options)
+    with pytest.raises(ValueError, match="`status_quo` must give a value to each of"):
+        offline_experiment(df, status_quo={"x": 0.123}, **options)
+
+
+def test_name(table: pd.DataFrame) -> None:
+    assert offline_experiment(table, objective="y", name="mine").name == "mine"
+
+
+@pytest.mark.parametrize("column", [False, True])
+def test_fixed_parameters(column: bool, table: pd.DataFrame) -> None:
+    client = configured()
+    client._experiment.search_space.add_parameter(FixedParameter("site", ParameterType.INT, 3))
+    trial = attach_offline_data(client, table.assign(site=3) if column else table)
+    assert [arm.parameters["site"] for arm in trial.arms] == [3] * 120
+
+
+def test_other_values_of_a_fixed_parameter_are_refused(table: pd.DataFrame) -> None:
+    """Ax would drop these rows when it trains."""
+    client = configured()
+    client._experiment.search_space.add_parameter(FixedParameter("site", ParameterType.INT, 3))
+    df = table.assign(site=3)
+    df.loc[5, "site"] = 4
+    with pytest.raises(InputDataError, match=r"'site' is 4 in row 5, which is not one of \[3\]"):
+        attach_offline_data(client, df)
+    assert not client._experiment.trials
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_few_rows(rows: int, table: pd.DataFrame) -> None:
+    with pytest.raises(InputDataError, match=f"at least two measured designs, received {rows}"):
+        offline_experiment(table.head(rows), objective="y")
+
+
+def test_derived_parameters(table: pd.DataFrame) -> None:
+    def client() -> Client:
+        new = Client()
+        rest = DerivedParameterConfig(
+            name="rest", expression_str="1.0 - 0.5*x", parameter_type="float"
+        )
+        new.configure_experiment(parameters=[X, K, rest])
+        new.configure_optimization(objective="y")
+        return new
+
+    rest = 1.0 - 0.5 * table["x"]
+    for df in (table, table.assign(rest=rest), table.assign(rest=rest + 1e-9)):
+        trial = attach_offline_data(client(), df)
+        computed = [arm.parameters["rest"] for arm in trial.arms]
+        np.testing.assert_allclose(computed, rest, rtol=1e-12)
+    with pytest.raises(InputDataError, match=r"Derived parameter 'rest' is .* in row 0, but its"):
+        attach_offline_data(client(), table.assign(rest=rest + 0.1))
 
 
 @pytest.mark.parametrize(
@@ -176,12 +276,12 @@ def test_bad_arguments(table: pd.DataFrame) -> None:
         attach_offline_data(configured(), table, sems={"z": "size"})
     with pytest.raises(InputDataError, match="`df` has no rows"):
         attach_offline_data(configured(), table[:0])
-
-
-def test_columns_that_are_no_parameters() -> None:
-    df = pd.DataFrame({"name": [f"design {i}" for i in range(200)], "x": np.arange(200) / 7.0})
-    with pytest.raises(InputDataError, match="'name' of `df` has 200 different texts"):
-        infer_parameters(df)
-    df.loc[5, "x"] = np.nan
-    with pytest.raises(InputDataError, match="'x' of `df` has a missing value in row 5"):
-        infer_parameters(df, exclude=["name"])
+    with pytest.raises(ValueError, match=r"`parameters` has \['y'\], which are outcomes"):
+        offline_experiment(
+            table, [X, RangeParameterConfig(name="y", bounds=(-9, 9), parameter_type="float")], "y"
+        )
+    client = Client()
+    client.configure_experiment(parameters=[X, K])
+    with pytest.raises(ValueError, match=r"has no metrics, .*`client.configure_optimization"):
+        attach_offline_data(client, table)
+    assert not client._experiment.trials

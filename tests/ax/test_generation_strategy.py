@@ -110,11 +110,28 @@ def test_preset(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None
             {"fit_options": {"lr": pd.Series([1.0])}},
             r"`fit_options\['lr'\]` must be a number, .* received Series",
         ),
+        ({"fit_options": 3}, "`fit_options` must map names of options to values, received 3"),
+        ({"model_options": [("seed", 1)]}, "`model_options` must map names"),
+        ({"botorch_acqf_options": 3}, "`botorch_acqf_options` must map names"),
+        (
+            {"botorch_acqf_options": {"objective": object()}},
+            r"`botorch_acqf_options\['objective'\]` must be a number, .* received object",
+        ),
     ],
 )
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         roma_generation_strategy(**arguments)
+
+
+def test_numbers_of_numpy() -> None:
+    strategy = roma_generation_strategy(
+        fit_options={"epochs": np.int64(5)}, optimizer_options={"radius": np.float32(0.5)}
+    )
+    spec = strategy._nodes[0].generator_specs[0]
+    (config,) = spec.generator_kwargs["surrogate"].surrogate_spec.model_configs
+    assert type(config.mll_options["epochs"]) is int
+    assert spec.generator_gen_kwargs["model_gen_options"]["optimizer_kwargs"]["radius"] == 0.5
 
 
 def test_errors_are_raised(

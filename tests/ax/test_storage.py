@@ -16,7 +16,12 @@ pytest.importorskip("ax")
 
 from ax.api.client import Client
 
-from botorch_roma.ax import offline_experiment, roma_generation_strategy
+from botorch_roma.ax import (
+    attach_offline_data,
+    infer_parameters,
+    offline_experiment,
+    roma_generation_strategy,
+)
 
 LOAD = """
 import json, sys, warnings
@@ -50,10 +55,13 @@ def assert_same(loaded: list[Any], trials: Mapping[int, Any]) -> None:
     pd.testing.assert_frame_equal(pd.DataFrame(loaded)[expected.columns], expected, rtol=1e-9)
 
 
+def small(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["x", "k", "kind", "y"]].head(40)
+
+
 def make_client(table: pd.DataFrame, variant: Any, quick: dict[str, Any]) -> Client:
     client = Client()
-    df = table[["x", "k", "kind", "y"]].head(40)
-    client.set_experiment(offline_experiment(df, objective="y", name="stored"))
+    client.set_experiment(offline_experiment(small(table), objective="y", name="stored"))
     options = {"model_options": {"num_members": 2, "hidden_sizes": (16, 16)}, "seed": 3}
     strategy = roma_generation_strategy(variant, min_results=2, max_gp_rows=20, **options, **quick)
     client.set_generation_strategy(strategy)
@@ -92,7 +100,9 @@ def test_json_after_the_transition(
 
 
 @pytest.mark.slow
-def test_sqlite(table: pd.DataFrame, quick: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("attached", [False, True])
+def test_sqlite(attached: bool, table: pd.DataFrame, quick: dict[str, Any], tmp_path: Path) -> None:
+    """The table is in the database, however it came into the client."""
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("tabulate")
     from ax.api.configs import StorageConfig
@@ -107,7 +117,12 @@ def test_sqlite(table: pd.DataFrame, quick: dict[str, Any], tmp_path: Path) -> N
     create_all_tables(get_engine())
     client = Client(storage_config=StorageConfig(url=f"sqlite:///{place}"))
     made = make_client(table, "roma", quick)
-    client.set_experiment(made._experiment)
+    if attached:
+        client.configure_experiment(list(infer_parameters(small(table), ["y"])), name="stored")
+        client.configure_optimization(objective="y")
+        attach_offline_data(client, small(table))
+    else:
+        client.set_experiment(made._experiment)
     client.set_generation_strategy(made._generation_strategy)
     client.get_next_trials(max_trials=2)
     node, loaded = generate_in_a_new_process("sqlite", place)

@@ -17,7 +17,8 @@ from botorch_roma.ax import OfflineSubset, attach_offline_data, offline_experime
 
 def subset(experiment: Experiment, max_rows: int, seed: int = 0, config: Any = True) -> Any:
     adapter = SimpleNamespace(
-        _optimization_config=experiment.optimization_config if config else None
+        _optimization_config=experiment.optimization_config if config else None,
+        _experiment=experiment,
     )
     data = extract_experiment_data(experiment, DataLoaderConfig())
     options = {"max_rows": max_rows, "seed": seed}
@@ -56,6 +57,43 @@ def test_new_trials_come_first(table: pd.DataFrame) -> None:
     assert (data.arm_data.index.get_level_values(0) == 1).sum() == 10
     many = subset(experiment, 12)
     assert (many.arm_data.index.get_level_values(0) == 1).sum() == 6
+
+
+def test_the_newest_of_several_trials(table: pd.DataFrame) -> None:
+    experiment = make(table, "y")
+    for shift in (2, 3):
+        attach_offline_data(
+            experiment, table[["x", "k"]].head(8).assign(y=-100.0, x=lambda d, s=shift: d["x"] / s)
+        )
+    trials = subset(experiment, 20).arm_data.index.get_level_values(0)
+    assert (trials == 2).sum() == 8
+    assert (trials == 1).sum() == 2
+
+
+def test_rows_without_the_objective_are_not_good(table: pd.DataFrame) -> None:
+    df = table[["x", "k", "y", "cost"]].copy()
+    unmeasured = df["cost"].nlargest(40).index
+    df.loc[unmeasured, "y"] = np.nan
+    experiment = offline_experiment(df, objective="y", outcome_constraints=["cost <= 1"])
+    kept = subset(experiment, 40).observation_data["mean"]["y"]
+    assert set(df["y"].nlargest(20)) <= set(kept)
+
+
+@pytest.mark.filterwarnings("ignore:Rows of `df` lie out of the range")
+def test_the_status_quo_stays(table: pd.DataFrame) -> None:
+    worst = table.loc[table["y"].idxmin()]
+    experiment = offline_experiment(
+        table[["x", "k", "y"]],
+        objective="y",
+        status_quo={"x": float(worst["x"]), "k": int(worst["k"])},
+    )
+    new = table[["x", "k"]].head(30).assign(y=-100.0, x=lambda d: d["x"] / 2)
+    attach_offline_data(experiment, new)
+    for seed in range(3):
+        data = subset(experiment, 10, seed)
+        assert len(data.arm_data) == 10
+        assert "status_quo" in data.arm_data.index.get_level_values(1)
+        assert (data.arm_data.index.get_level_values(0) == 1).sum() >= 4
 
 
 def test_without_an_objective(table: pd.DataFrame) -> None:

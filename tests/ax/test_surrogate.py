@@ -51,6 +51,17 @@ def test_cross_validation_in_folds_trains_as_asked(
     assert [len(X) for X in fits] == [60, 40, 40, 40]
 
 
+def test_cross_validation_in_five_folds_trains_as_asked(
+    experiment: Experiment, quick: dict[str, Any], fits: list[Any]
+) -> None:
+    adapter = adapter_of(experiment, quick)
+    cross_validate(adapter, folds=5)
+    assert [len(X) for X in fits] == [60, *[48] * 5]
+    left_out = [{tuple(x) for x in fits[0].tolist()} - {tuple(x) for x in X.tolist()} for X in fits]
+    assert [len(rows) for rows in left_out] == [0, *[12] * 5]
+    assert len(set().union(*left_out)) == 60
+
+
 def test_leave_one_out_takes_five_fits(
     experiment: Experiment, quick: dict[str, Any], fits: list[Any]
 ) -> None:
@@ -116,6 +127,8 @@ def test_fold_left_out() -> None:
     assert _fold_left_out([dataset(X)], [dataset(X[keep])]) is None  # of two folds
     assert _fold_left_out([dataset(X)], [dataset(X)]) is None
     assert _fold_left_out([dataset(X)], [dataset(X[:30])]) is None  # too many
+    assert (folds == folds[0]).sum() > 4
+    assert _fold_left_out([dataset(X)], [dataset(X[folds != folds[0]])]) is None  # a whole fold
     assert _fold_left_out([dataset(X)], [dataset(X[:-1] + 0.5)]) is None  # other designs
     assert _fold_left_out([dataset(X)], [dataset(X), dataset(X)]) is None
 

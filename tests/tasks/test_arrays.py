@@ -9,6 +9,7 @@ import pytest
 
 from botorch_roma.tasks import arrays
 from botorch_roma.tasks.arrays import (
+    CACHE_VARIABLE,
     DATA_DIR_VARIABLE,
     DESIGN_BENCH_FOLDER,
     MAX_NAMES,
@@ -18,6 +19,7 @@ from botorch_roma.tasks.arrays import (
     known_checksums,
     read_array,
     read_table,
+    resolve_cache_dir,
     resolve_data_dir,
     sample_rows,
     split_table,
@@ -327,3 +329,19 @@ class TestSampleRows:
         counts = sum(sample_rows(ROWS >= 91, 5, seed=i).astype(int) for i in range(400))
         assert 160 < counts[91:].min() <= counts[91:].max() < 240
         assert counts[:91].max() == 0
+
+
+class TestCacheDir:
+    def test_argument_then_variable_then_home(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv(CACHE_VARIABLE, "~/variable")
+        assert resolve_cache_dir("~/argument") == tmp_path / "argument"
+        assert resolve_cache_dir() == tmp_path / "variable"
+        for unset in ("", None):
+            if unset is None:
+                monkeypatch.delenv(CACHE_VARIABLE)
+            else:
+                monkeypatch.setenv(CACHE_VARIABLE, unset)
+            assert resolve_cache_dir() == tmp_path / ".cache" / "botorch_roma"

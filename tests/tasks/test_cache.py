@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from botorch_roma.tasks.cache import CACHE_VARIABLE, cache_folder, cached_arrays
+from botorch_roma.tasks.arrays import CACHE_VARIABLE
+from botorch_roma.tasks.cache import cached_arrays
 
 KEY = {"data": "abc", "versions": {"rdkit": "1"}}
 
@@ -136,15 +137,3 @@ def test_failed_computation_leaves_nothing(folder: Path) -> None:
     with pytest.raises(ValueError, match="no"):
         cached_arrays("table", KEY, fail)
     assert not folder.exists()
-
-
-def test_variable_then_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(CACHE_VARIABLE, "~/kept")
-    assert cache_folder() == tmp_path / "kept"
-    for value in ("", None):
-        if value is None:
-            monkeypatch.delenv(CACHE_VARIABLE)
-        else:
-            monkeypatch.setenv(CACHE_VARIABLE, value)
-        assert cache_folder() == tmp_path / ".cache" / "botorch_roma"

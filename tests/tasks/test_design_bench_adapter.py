@@ -16,8 +16,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from botorch_roma.tasks import OfflineTask, design_bench, load_superconductor, load_tfbind8
-from botorch_roma.tasks.design_bench import Edition
+from botorch_roma.tasks import OfflineTask, design_bench
+from botorch_roma.tasks.design_bench import Edition, load_superconductor, load_tfbind8
 from botorch_roma.tasks.design_bench_adapter import (
     ORIGINALS,
     DesignBenchOracle,

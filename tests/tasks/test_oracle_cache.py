@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from botorch_roma.tasks.oracle_cache import (
-    CACHE_VARIABLE,
     fingerprint_weights,
     read_oracle,
-    resolve_cache_dir,
     write_oracle,
 )
 
@@ -40,22 +38,6 @@ class Trap:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (self.path,)
-
-
-class TestCacheDir:
-    def test_argument_then_variable_then_home(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv(CACHE_VARIABLE, "~/variable")
-        assert resolve_cache_dir("~/argument") == tmp_path / "argument"
-        assert resolve_cache_dir() == tmp_path / "variable"
-        for unset in ("", None):
-            if unset is None:
-                monkeypatch.delenv(CACHE_VARIABLE)
-            else:
-                monkeypatch.setenv(CACHE_VARIABLE, unset)
-            assert resolve_cache_dir() == tmp_path / ".cache" / "botorch_roma"
 
 
 class TestReadAndWrite:

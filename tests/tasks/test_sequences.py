@@ -11,8 +11,7 @@ import torch
 from botorch.exceptions import InputDataWarning
 
 from botorch_roma.tasks import OfflineTask, sequences
-from botorch_roma.tasks.arrays import Edition, read_table
-from botorch_roma.tasks.oracle_cache import CACHE_VARIABLE
+from botorch_roma.tasks.arrays import CACHE_VARIABLE, Edition, read_table
 from botorch_roma.tasks.oracle_networks import OracleSettings
 from botorch_roma.tasks.sequences import (
     AMINO_ACIDS,

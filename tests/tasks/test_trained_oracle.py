@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 
 from botorch_roma.latent.vocabulary import Vocabulary
 from botorch_roma.tasks import OfflineTask, trained_oracle
-from botorch_roma.tasks.oracle_cache import CACHE_VARIABLE, read_oracle
+from botorch_roma.tasks.arrays import CACHE_VARIABLE
+from botorch_roma.tasks.oracle_cache import read_oracle
 from botorch_roma.tasks.oracle_networks import OracleSettings
 from botorch_roma.tasks.trained_oracle import (
     OracleReport,

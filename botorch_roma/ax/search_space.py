@@ -1,0 +1,139 @@
+r"""
+The search space of a table: a parameter for every column.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from botorch.exceptions import InputDataError
+from botorch.exceptions.warnings import InputDataWarning
+
+ParameterConfig = RangeParameterConfig | ChoiceParameterConfig
+
+#: Text columns with more values than this are no choice parameters, unless they are given as such.
+MAX_INFERRED_VALUES: int = 100
+
+#: Whole numbers that span more than this are rather identifiers or real numbers.
+MAX_INFERRED_INTEGERS: int = 100_000
+
+
+def infer_parameters(df: pd.DataFrame, exclude: Sequence[str] = ()) -> list[ParameterConfig]:
+    r"""Ax's parameter configurations for the columns of a table.
+
+    Args:
+        df: The table.
+        exclude: Columns that are no parameters.
+
+    Returns:
+        A range for every column of numbers (integers stay integers), an unordered choice for every
+        column of texts, booleans or categories, an ordered one for ordered categories. Columns
+        that never vary are left out, with a warning.
+
+    Raises:
+        ValueError: For names of columns that are no texts or not unique.
+        InputDataError: For missing values, texts that are rather names than categories, whole
+            numbers that span more than 100,000, dates, and columns of mixed types.
+    """
+    columns = [c for c in df.columns if c not in exclude]
+    check_columns(df, columns)
+    configs: list[ParameterConfig] = []
+    constant = []
+    for column in columns:
+        values = df[column].infer_objects()
+        if values.isna().any():
+            row = label(values, values.isna().argmax())
+            raise InputDataError(
+                f"Column {column!r} of `df` has a missing value in row {row!r}; drop or fill it, "
+                "or pass `parameters` without it."
+            )
+        if values.nunique() < 2:
+            constant.append(column)
+        else:
+            configs.append(_config(column, values))
+    if constant:
+        warnings.warn(
+            f"Columns {constant} of `df` never vary and are left out of the search space.",
+            InputDataWarning,
+            stacklevel=2,
+        )
+    return configs
+
+
+def label(rows: pd.DataFrame | pd.Series, position: Any) -> Any:
+    """Label of a row, to be shown in a message."""
+    return rows.index.tolist()[int(position)]
+
+
+def check_columns(df: pd.DataFrame, names: Sequence[Any]) -> None:
+    r"""Raise ``ValueError`` for columns that are missing, not unique, or not named by texts."""
+    names = list(dict.fromkeys(names))
+    missing = [n for n in names if n not in df.columns]
+    if missing:
+        raise ValueError(f"`df` has no columns {missing}; it has {list(df.columns)}.")
+    no_text = [n for n in names if not isinstance(n, str)]
+    if no_text:
+        raise ValueError(
+            f"Columns of `df` must be named by texts, received {no_text}; rename them, for "
+            "instance `df.rename(columns=str)`."
+        )
+    twice = [n for n in names if (df.columns == n).sum() > 1]
+    if twice:
+        raise ValueError(f"`df` has several columns named {twice}; rename or drop all but one.")
+
+
+def _config(column: str, values: pd.Series) -> ParameterConfig:
+    """The parameter of a column that varies."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        categories = values.cat.categories
+        if not values.cat.ordered:
+            categories = categories[categories.isin(values.unique())]
+        return _choice(column, categories.tolist(), ordered=bool(values.cat.ordered))
+    if pd.api.types.is_bool_dtype(values):
+        return _choice(column, [False, True])
+    if pd.api.types.is_integer_dtype(values):
+        return _integers(column, int(values.min()), int(values.max()))
+    if pd.api.types.is_float_dtype(values):
+        bounds = float(values.min()), float(values.max())
+        return RangeParameterConfig(name=column, bounds=bounds, parameter_type="float")
+    kinds = sorted({type(v).__name__ for v in values})
+    if kinds != ["str"]:
+        raise InputDataError(
+            f"Column {column!r} of `df` holds values of the types {kinds}; make them numbers, "
+            "booleans or texts throughout (dates could become days), drop the column, or pass "
+            "`parameters` without it."
+        )
+    if values.nunique() > MAX_INFERRED_VALUES:
+        raise InputDataError(
+            f"Column {column!r} of `df` has {values.nunique()} different texts, too many for a "
+            "choice parameter; drop the column, or pass `parameters`."
+        )
+    return _choice(column, sorted(values.unique().tolist()))
+
+
+def _integers(column: str, low: int, high: int) -> RangeParameterConfig:
+    if high - low > MAX_INFERRED_INTEGERS:
+        raise InputDataError(
+            f"Column {column!r} of `df` holds whole numbers from {low} to {high}, which looks like "
+            "an identifier or a real number; drop the column, convert it to float, or pass "
+            "`parameters`."
+        )
+    return RangeParameterConfig(name=column, bounds=(low, high), parameter_type="int")
+
+
+def _choice(column: str, values: list[Any], *, ordered: bool = False) -> ChoiceParameterConfig:
+    names: dict[type, Any] = {bool: "bool", int: "int", float: "float", str: "str"}
+    kinds = {type(v) for v in values}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind not in names:
+        raise InputDataError(
+            f"Column {column!r} of `df` has the categories {values}, which are not all texts, all "
+            "integers, all floats or all booleans; convert them, or pass `parameters`."
+        )
+    return ChoiceParameterConfig(
+        name=column, values=values, parameter_type=names[kind], is_ordered=ordered
+    )
