@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -476,6 +477,23 @@ def test_published_presets_use_a_latent_space(words: pd.DataFrame, name: str) ->
     expected = torch.tensor((best - words["y"].mean()) / words["y"].std(ddof=0))
     labels = proposal.trajectory.pseudo_label[0]
     assert torch.allclose(labels, expected) == (name == "author_code")
+
+
+@pytest.mark.parametrize(("sequences", "discrete"), [(["site", "code"], True), ([], False)])
+def test_preset_of_what_the_table_holds(
+    words: pd.DataFrame, sequences: list[str], discrete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequences make a task discrete, categories do not."""
+    seen: dict[str, Any] = {}
+
+    def preset(name: str, **options: Any) -> Preset:
+        seen.update(options, name=name)
+        return Preset(name)
+
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "get_preset", preset)
+    frame = words if sequences else words.drop(columns=["site", "code"])
+    make(frame, "y", sequences=sequences, preset="paper")
+    assert seen == {"name": "paper", "discrete": discrete, "num_rows": 60}
 
 
 def test_categories_alone_need_no_sequences(frame: pd.DataFrame) -> None:

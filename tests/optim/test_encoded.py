@@ -26,6 +26,7 @@ from torch import Tensor
 
 from botorch_roma import (
     RoMAModel,
+    RoMAOptions,
     Trajectory,
     fit_roma_model,
     gen_candidates_roma,
@@ -42,6 +43,7 @@ from botorch_roma.latent import (
 )
 from botorch_roma.optim.constraints import FeasibleSet
 from botorch_roma.optim.encoded import encoded_problem, find_encoding
+from botorch_roma.optim.generation import run_updates
 
 DNA = Vocabulary("acgt")
 PADDED = Vocabulary("acgt", padded=True)
@@ -428,6 +430,17 @@ def test_reencoding_needs_an_encoding() -> None:
         optimize(PosteriorMean(model), bounds=bounds, reencode_every=2)
     with pytest.raises(ValueError, match=r"`reencode_every` must be an integer .* received 0"):
         optimize(PosteriorMean(model), bounds=bounds, reencode_every=0)
+
+
+def test_reencoded_vectors_stay_in_the_box(one_hot: RoMAModel) -> None:
+    """A design that no row of the data has may be encoded outside of it."""
+    problem, encoding = problem_of(PosteriorMean(one_hot))
+    X, trajectory = encoding.encode(one_hot.train_X[:3]), Trajectory()
+    options = RoMAOptions(num_updates=1, reencode_every=1, num_adaptation_steps=1)
+    arguments = (X, problem.acq_function, problem.feasible_set, options)
+    run_updates(*arguments, snap=lambda Z: Z + 0.7, trajectory=trajectory)
+    assert trajectory.x[1].max() == 1.0
+    assert trajectory.x[1].min() >= 0.6
 
 
 # Constraints

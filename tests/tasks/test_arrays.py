@@ -16,7 +16,9 @@ from botorch_roma.tasks.arrays import (
     Edition,
     find_file,
     find_files,
+    known_checksum,
     known_checksums,
+    read_archive,
     read_array,
     read_table,
     resolve_cache_dir,
@@ -65,6 +67,14 @@ class TestKnownChecksums:
     def test_one_value_by_hand(self) -> None:
         expected = "403fe31abab6e9f2fc163092f148cdd32427348c65a9aad66088c220336e6d28"
         assert known_checksums("gfp/gfp")["gfp/gfp-x-0.npy"] == expected
+
+    def test_other_files_of_a_table_are_no_part_of_it(self) -> None:
+        """``-meta.npy`` of Hopper, ``-kind.npy`` of Ant."""
+        assert len(known_checksums("hopper_controller/hopper_controller")) == 2
+        ant = list(known_checksums("ant_morphology/ant_morphology"))
+        assert [name[-7:] for name in ant] == ["x-0.npy", "x-1.npy", "y-0.npy", "y-1.npy"]
+        kind = known_checksum("ant_morphology/ant_morphology-kind.npy")
+        assert re.fullmatch(r"[0-9a-f]{64}", kind)
 
     def test_a_name_that_begins_alike_is_another_table(self) -> None:
         assert known_checksums("gfp/gf") == {}
@@ -214,6 +224,42 @@ class TestReadArray:
 
 
 EDITIONS = {10: Edition(8, 7.0, "rebuilt"), 4: Edition(2, 1.0)}
+
+
+class TestReadArchive:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        np.savez(tmp_path / "a.npz", weights=X, bias=Y)
+        return tmp_path / "a.npz"
+
+    def test_arrays_by_name(self, path: Path) -> None:
+        checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+        for expected in (None, checksum):
+            arrays_ = read_archive(path, expected)
+            assert sorted(arrays_) == ["bias", "weights"]
+            assert np.array_equal(arrays_["weights"], X)
+            assert np.array_equal(arrays_["bias"], Y)
+
+    def test_wrong_checksum(self, path: Path) -> None:
+        with pytest.raises(ValueError, match=r"a\.npz has the SHA-256 checksum .* expected is 00"):
+            read_archive(path, "0" * 64)
+
+    @pytest.mark.parametrize("size", [0, 5, 200, 700])
+    def test_truncated(self, path: Path, size: int) -> None:
+        content = path.read_bytes()
+        assert size < len(content)
+        path.write_bytes(content[:size])
+        message = rf"{path} \({size} bytes\) is no complete \.npz archive, .*fetch it anew"
+        with pytest.raises(ValueError, match=message):
+            read_archive(path, "0" * 64)
+
+    def test_other_files_and_pickled_objects(self, path: Path) -> None:
+        path.write_bytes(b"no archive")
+        with pytest.raises(ValueError, match=r"no complete \.npz archive"):
+            read_archive(path, None)
+        np.savez(path, a=np.array([None, {}]), allow_pickle=True)
+        with pytest.raises(ValueError, match=r"no complete \.npz archive.*Object arrays cannot"):
+            read_archive(path, None)
 
 
 class TestSplitTable:
