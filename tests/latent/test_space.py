@@ -134,6 +134,13 @@ class TestFit:
         assert (vae.latent_dim, vae.num_classes, vae.length) == (3, 4, 2)
         assert vae.encoder[2].out_features == 5
 
+    def test_seed_of_the_weights(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        history = VAEHistory([0.0], [0.0], [0.0], [0.0], 1)
+        monkeypatch.setattr(space, "fit_sequence_vae", lambda *_, **__: history)
+        first, again, other = (fit(seed=s).encode(PAIRS) for s in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert not torch.allclose(first, other)
+
     def test_history(self) -> None:
         made = fit(epochs=3, num_validation=4)
         assert len(made.history.loss) == 3

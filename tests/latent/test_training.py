@@ -32,14 +32,17 @@ def weights(vae: SequenceVAE) -> Tensor:
     return torch.cat([p.detach().flatten() for p in vae.parameters()])
 
 
+Batch = tuple[Tensor, float, Tensor]
+
+
 @pytest.fixture
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, float]]:
-    """The sequences and ``beta`` of every minibatch."""
-    seen: list[tuple[Tensor, float]] = []
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
+    """The sequences, ``beta`` and the noise of every minibatch."""
+    seen: list[Batch] = []
     loss = SequenceVAE.loss
 
     def watched(self: SequenceVAE, tokens: Tensor, beta: float, noise: Tensor) -> Tensor:
-        seen.append((tokens, beta))
+        seen.append((tokens, beta, noise))
         return loss(self, tokens, beta, noise)
 
     monkeypatch.setattr(SequenceVAE, "loss", watched)
@@ -69,20 +72,18 @@ class TestTraining:
         assert list(frame.columns) == ["loss", "token_accuracy", "sequence_accuracy", "seconds"]
         assert frame["loss"].tolist() == history.loss
 
-    def test_loss_is_the_mean_per_sequence(self, batches: list[tuple[Tensor, float]]) -> None:
+    def test_loss_is_the_mean_per_sequence(self, batches: list[Batch]) -> None:
         vae = make()
         with torch.no_grad():  # such that nothing can be learned: log 2 nats a position
             for p in vae.parameters():
                 p.zero_()
         history = fit(vae, epochs=1, lr=1e-12, beta=0.0)
         assert history.loss == [pytest.approx(4.0 * math.log(2.0), rel=1e-6)]
-        assert [len(tokens) for tokens, _ in batches] == [4, 4]
+        assert [len(tokens) for tokens, _, _ in batches] == [4, 4]
 
-    def test_every_epoch_takes_all_rows_in_another_order(
-        self, batches: list[tuple[Tensor, float]]
-    ) -> None:
+    def test_every_epoch_takes_all_rows_in_another_order(self, batches: list[Batch]) -> None:
         fit(make(), epochs=3, batch_size=8)
-        epochs = [tokens.tolist() for tokens, _ in batches]
+        epochs = [tokens.tolist() for tokens, _, _ in batches]
         assert epochs[0] != epochs[1] != epochs[2]
         assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(epochs[2])
 
@@ -100,10 +101,18 @@ class TestTraining:
         assert history.token_accuracy == [0.75]
         assert history.sequence_accuracy == [0.5]
 
-    def test_beta_rises_to_its_value(self, batches: list[tuple[Tensor, float]]) -> None:
+    def test_beta_rises_to_its_value(self, batches: list[Batch]) -> None:
         fit(make(), epochs=20, batch_size=4, beta=0.5)  # 40 minibatches: 4 of them rising
         expected = [0.0, 0.125, 0.25, 0.375, *[0.5] * 36]
-        assert [beta for _, beta in batches] == pytest.approx(expected)
+        assert [beta for _, beta, _ in batches] == pytest.approx(expected)
+
+    def test_noise_is_standard_normal_and_drawn_anew(self, batches: list[Batch]) -> None:
+        fit(make(), epochs=25, batch_size=8)
+        noise = torch.cat([noise for _, _, noise in batches])
+        assert noise.shape == (200, 4)
+        assert len(torch.unique(noise)) == 800
+        assert abs(noise.mean().item()) < 0.15
+        assert noise.std().item() == pytest.approx(1.0, abs=0.1)
 
     def test_learning_rate_rises_and_falls(self) -> None:
         factors = [training._schedule(share / 100) for share in range(101)]
@@ -138,14 +147,14 @@ class TestTraining:
 
 class TestSplit:
     def test_held_out_sequences_are_distinct_and_in_no_minibatch(
-        self, batches: list[tuple[Tensor, float]], monkeypatch: pytest.MonkeyPatch
+        self, batches: list[Batch], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Also where sequences stand in several rows."""
         held: list[Tensor] = []
         monkeypatch.setattr(training, "reconstruct", lambda vae, t: held.append(t) or t)
         fit(make(), TOKENS.repeat(3, 1), epochs=1, num_validation=4)
         out = {tuple(t) for t in held[0].tolist()}
-        trained = [tuple(t) for tokens, _ in batches for t in tokens.tolist()]
+        trained = [tuple(t) for tokens, _, _ in batches for t in tokens.tolist()]
         assert len(out) == len(held[0]) == 4
         assert not out & set(trained)
         assert out | set(trained) == {tuple(t) for t in TOKENS.tolist()}

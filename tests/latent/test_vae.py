@@ -51,6 +51,16 @@ class TestShapes:
         moved = vae.decode(mean + 1.0) - vae.decode(mean)
         assert bool((moved.abs() > 1e-9).all())
 
+    def test_neither_half_is_linear(self, architecture: Any) -> None:
+        vae = make(architecture=architecture)
+        corners = torch.zeros(4, 6, dtype=torch.long)
+        corners[1:, 0], corners[2:, 5] = torch.tensor([1, 0, 1]), torch.tensor([1, 1])
+        a, b, c, d = vae.encode(corners)[0]
+        assert bool(((a + d - b - c).abs() > 1e-6).all())
+        z = torch.tensor([[1.0, -2.0]], dtype=torch.double)
+        middle = vae.decode(torch.zeros_like(z))
+        assert bool(((vae.decode(z) + vae.decode(-z) - 2.0 * middle).abs() > 1e-6).all())
+
     def test_seeds(self, architecture: Any) -> None:
         state = torch.get_rng_state()
         first, again, other = (make(architecture=architecture, seed=s) for s in (1, 1, 2))

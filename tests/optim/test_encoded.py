@@ -42,8 +42,10 @@ from botorch_roma.latent import (
     Vocabulary,
 )
 from botorch_roma.optim.constraints import FeasibleSet
+from botorch_roma.optim.distinct import distinct_candidates
 from botorch_roma.optim.encoded import encoded_problem, find_encoding
-from botorch_roma.optim.generation import run_updates
+from botorch_roma.optim.generation import UpdateResult, run_updates
+from botorch_roma.optim.initializers import input_scale
 
 DNA = Vocabulary("acgt")
 PADDED = Vocabulary("acgt", padded=True)
@@ -657,6 +659,23 @@ def test_measured_pseudo_labels_despite_rounding(dtype: torch.dtype) -> None:
     best = model.train_Y[:, 0].sort(descending=True).values[:30]
     expected = (best - model.train_Y.mean()) / model.train_Y.std(correction=0)
     torch.testing.assert_close(trajectory.pseudo_label[0], expected)
+
+
+def test_designs_nearby_are_chosen_by_the_acquisition_function(one_hot: RoMAModel) -> None:
+    """The same two candidates at the same place, once for the largest value, once the smallest."""
+    best = top(one_hot, 1)
+    found = []
+    for sign in (1.0, -1.0):
+        transform = ScalarizedPosteriorTransform(torch.tensor([sign], dtype=torch.double))
+        problem, encoding = problem_of(PosteriorMean(one_hot, posterior_transform=transform))
+        Z = encoding.encode(best).repeat(2, 1)
+        with pytest.warns(OptimizationWarning, match="1 of 2 candidates .* drawn around them"):
+            X = distinct_candidates(UpdateResult(Z, [Z], 1), problem, input_scale(one_hot))
+        assert torch.equal(X[0], best[0])
+        assert torch.equal(X, X.round())
+        found.append(X[1])
+    predicted = one_hot.posterior(torch.stack(found).unsqueeze(1)).mean.flatten()
+    assert predicted[0] > predicted[1] + 0.5
 
 
 class TestLossySpace:
