@@ -576,6 +576,13 @@ class TestTensorsOfTokens:
         assert proposal.bounds[:, 4].tolist() == [0.25, 0.5]
         assert bool(((proposal.candidates[:, 4] - 0.375).abs() <= 0.125).all())
 
+    def test_bounds_of_the_encoding_stay(self, X: Tensor, Y: Tensor) -> None:
+        low, high = X.min(dim=0).values, X.max(dim=0).values
+        encoding = NumericEncoding(torch.stack([low, high]))
+        proposal = make(X, Y, {"x0": (0.25, 0.5)}, encoding=encoding, q=2)
+        assert proposal.bounds[:, 0].tolist() == [0.25, 0.5]
+        assert torch.equal(encoding.bounds, torch.stack([low, high]))
+
     def test_refused(self, tokens: Tensor, values: Tensor) -> None:
         encoding = OneHotEncoding(DNA, 4)
         with pytest.raises(ValueError, match=r"`encoding` must be one of 4 columns, .* one of 5"):

@@ -106,6 +106,14 @@ def test_designs_nearby() -> None:
     assert sorted(X[1:, 0].tolist()) == [4.0, 6.0]
 
 
+def test_nearby_means_around_the_candidate_itself() -> None:
+    result = paths([0.0, 0.0], [5.0, 5.0], [5.0, 5.0])
+    with pytest.warns(OptimizationWarning, match="1 of 3"):
+        X = resolve(result)
+    assert X[:2].tolist() == [[0.0, 0.0], [5.0, 5.0]]
+    assert X[2].min() >= 4.0
+
+
 def test_nearby_is_the_same_each_time() -> None:
     result = paths([5.0, 5.0], [5.0, 5.0])
     with pytest.warns(OptimizationWarning):
