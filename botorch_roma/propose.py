@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from botorch.acquisition import PosteriorMean
@@ -22,10 +22,10 @@ from botorch_roma.latent import (
     ColumnEncoding,
     Encoding,
     LatentSpace,
-    LogitsEncoding,
     NumericEncoding,
-    OneHotEncoding,
+    make_sequence_encoding,
 )
+from botorch_roma.latent.space import SequenceEncoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
@@ -45,7 +45,6 @@ from botorch_roma.validation import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SequenceEncoding = Literal["one_hot", "logits", "latent"]
 Bounds = Tensor | Mapping[str, tuple[float, float]]
 
 
@@ -323,13 +322,10 @@ def make_encoding(
     for column in table.parts:
         if column.vocabulary is None:
             blocks.append(NumericEncoding(bounds[:, column.place]))
-        elif column.kind == "category" or sequences == "one_hot":
-            blocks.append(OneHotEncoding(column.vocabulary, column.width))
-        elif sequences == "logits":
-            blocks.append(LogitsEncoding(column.vocabulary, column.width))
-        else:
-            tokens = table.X[:, column.place]
-            blocks.append(LatentSpace.fit(tokens, column.vocabulary, **latent_options))
+            continue
+        name = "one_hot" if column.kind == "category" else sequences
+        tokens = table.X[:, column.place]
+        blocks.append(make_sequence_encoding(name, tokens, column.vocabulary, **latent_options))
     return ColumnEncoding(blocks).to(table.X)
 
 

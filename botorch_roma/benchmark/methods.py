@@ -23,9 +23,9 @@ from botorch_roma.fit import fit_roma_model
 from botorch_roma.latent import (
     Encoding,
     LatentSpace,
-    LogitsEncoding,
     OneHotEncoding,
     Vocabulary,
+    make_sequence_encoding,
 )
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
@@ -67,24 +67,23 @@ class TaskView:
 
 @dataclass
 class ProxyCache:
-    """Latent spaces and fitted proxies by configuration and seed, so that methods can share one."""
+    """Encodings and fitted proxies by configuration and seed, so that methods can share one."""
 
-    spaces: dict[str, tuple[LatentSpace, float]] = field(default_factory=dict)
+    encodings: dict[str, tuple[Encoding, float]] = field(default_factory=dict)
     models: dict[str, tuple[RoMAModel, float]] = field(default_factory=dict)
 
     def encoding(self, view: TaskView, preset: Preset, seed: int) -> tuple[Encoding | None, float]:
         """The encoding of a task's designs and the seconds that its training took."""
         if view.vocabulary is None:
             return None, 0.0
-        plain = {"one_hot": OneHotEncoding, "logits": LogitsEncoding}
-        if preset.encoding in plain:
-            return plain[preset.encoding](view.vocabulary, view.X.shape[1]), 0.0
-        key = json.dumps([view.name, preset.latent, seed], sort_keys=True)
-        if key not in self.spaces:
+        key = json.dumps([view.name, preset.encoding, preset.latent, seed], sort_keys=True)
+        if key not in self.encodings:
             start = time.perf_counter()
-            space = LatentSpace.fit(view.X, view.vocabulary, **{"seed": seed, **preset.latent})
-            self.spaces[key] = (space, time.perf_counter() - start)
-        return self.spaces[key]
+            encoding = make_sequence_encoding(
+                preset.encoding, view.X, view.vocabulary, **{"seed": seed, **preset.latent}
+            )
+            self.encodings[key] = (encoding, time.perf_counter() - start)
+        return self.encodings[key]
 
     def get(self, view: TaskView, preset: Preset, seed: int) -> tuple[RoMAModel, float]:
         """A fitted model and the seconds that its training took, with that of its latent space."""

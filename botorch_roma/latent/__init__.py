@@ -2,7 +2,7 @@
 
 from botorch_roma.latent.columns import ColumnEncoding, NumericEncoding
 from botorch_roma.latent.encoding import Encoding, LogitsEncoding, OneHotEncoding
-from botorch_roma.latent.space import LatentSpace
+from botorch_roma.latent.space import LatentSpace, make_sequence_encoding
 from botorch_roma.latent.vocabulary import Vocabulary
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "NumericEncoding",
     "OneHotEncoding",
     "Vocabulary",
+    "make_sequence_encoding",
 ]

@@ -11,17 +11,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
 from botorch.exceptions import InputDataWarning
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
-from botorch_roma.latent.encoding import TokenEncoding
+from botorch_roma.latent.encoding import LogitsEncoding, OneHotEncoding, TokenEncoding
 from botorch_roma.latent.training import CHUNK_SIZE, VAEHistory, fit_sequence_vae
 from botorch_roma.latent.vae import Architecture, SequenceVAE
 from botorch_roma.latent.vocabulary import Vocabulary
-from botorch_roma.validation import check_float, check_int
+from botorch_roma.validation import check_choice, check_float, check_int
+
+SequenceEncoding = Literal["one_hot", "logits", "latent"]
 
 #: Sequences of more positions get the convolutional architecture by default.
 MAX_MLP_LENGTH: int = 100
@@ -201,3 +204,24 @@ class LatentSpace(TokenEncoding):
                 "encoding."
             )
         warnings.warn(f"{message}.", InputDataWarning, stacklevel=3)
+
+
+def make_sequence_encoding(
+    name: str, tokens: Tensor, vocabulary: Vocabulary, **latent_options: Any
+) -> TokenEncoding:
+    r"""The encoding of token sequences that goes by a name.
+
+    Args:
+        name: ``"one_hot"``, ``"logits"`` or ``"latent"``, which is trained on ``tokens``.
+        tokens: The sequences of the data, ``n x L``.
+        vocabulary: The tokens.
+        latent_options: Arguments of :meth:`LatentSpace.fit`; of no use to the others.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
+    check_choice("encoding", name, get_args(SequenceEncoding))
+    if name == "latent":
+        return LatentSpace.fit(tokens, vocabulary, **latent_options)
+    plain = {"one_hot": OneHotEncoding, "logits": LogitsEncoding}
+    return plain[name](vocabulary, tokens.shape[-1])
