@@ -12,7 +12,7 @@ from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import CandidateGenerationError
 from torch import Tensor
 
-from botorch_roma.optim.encoded import Problem
+from botorch_roma.optim.encoded import Problem, unchanged
 from botorch_roma.optim.generation import UpdateResult
 from botorch_roma.optim.initializers import distinct_keys
 
@@ -25,10 +25,6 @@ SNAPSHOTS_PER_STEP: int = 8
 #: Designs drawn around a candidate, and how far, in standard deviations of the data.
 NUM_NEARBY: int = 64
 NEARBY_WIDTHS: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
-
-
-def _unchanged(X: Tensor) -> Tensor:
-    return X
 
 
 def distinct_candidates(
@@ -60,7 +56,7 @@ def distinct_candidates(
     Raises:
         CandidateGenerationError: If there are not that many designs within reach.
     """
-    post = post_processing_func or _unchanged
+    post = post_processing_func or unchanged
 
     def process(Z: Tensor) -> Tensor:
         return post(problem.decode(Z))

@@ -73,13 +73,14 @@ class Problem:
     snap: Callable[[Tensor], Tensor] | None
 
 
+def unchanged(X: Tensor) -> Tensor:
+    """Designs that are vectors themselves."""
+    return X
+
+
 def plain_problem(acq_function: AcquisitionFunction, feasible_set: FeasibleSet) -> Problem:
     """Designs are vectors themselves."""
-
-    def same(X: Tensor) -> Tensor:
-        return X
-
-    return Problem(acq_function, feasible_set, feasible_set, same, same, None)
+    return Problem(acq_function, feasible_set, feasible_set, unchanged, unchanged, None)
 
 
 def encoded_problem(

@@ -23,6 +23,19 @@ DATA_DIR_VARIABLE = "BOTORCH_ROMA_DATA"
 CACHE_VARIABLE = "BOTORCH_ROMA_CACHE"
 DESIGN_BENCH_FOLDER = "design_bench_data"
 
+#: Least and greatest value of the full tables as published in Design-Bench v2, by their stem: the
+#: scale of all published scores, whatever the range of the table at hand.
+FULL_RANGES: Mapping[str, tuple[float, float]] = {
+    "tf_bind_8-SIX6_REF_R1/tf_bind_8": (0.0, 1.0),
+    "tf_bind_10-pho4/tf_bind_10": (-1.8585268, 2.1287067),
+    "utr/utr": (0.0, 12.0),
+    "gfp/gfp": (1.2834193, 4.123109),
+    "superconductor/superconductor": (0.00021, 185.0),
+    "ant_morphology/ant_morphology": (-386.90036, 590.24445),
+    "dkitty_morphology/dkitty_morphology": (-880.4585, 340.90985),
+    "hopper_controller/hopper_controller": (87.93491, 1361.6106),
+}
+
 
 # Missing files that an error names.
 MAX_NAMES = 12

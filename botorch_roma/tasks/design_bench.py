@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from botorch_roma.latent.vocabulary import Vocabulary
-from botorch_roma.tasks.arrays import Edition, PathLike, read_table, split_table
+from botorch_roma.tasks.arrays import FULL_RANGES, Edition, PathLike, read_table, split_table
 from botorch_roma.tasks.offline_task import OfflineTask
 from botorch_roma.tasks.oracles import ForestOracle, TableOracle
 
@@ -70,7 +70,8 @@ def load_tfbind8(
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged or another one than expected.
     """
-    x, y = read_table("tf_bind_8-SIX6_REF_R1/tf_bind_8", data_dir, TFBIND8_SOURCE, verify_checksums)
+    stem = "tf_bind_8-SIX6_REF_R1/tf_bind_8"
+    x, y = read_table(stem, data_dir, TFBIND8_SOURCE, verify_checksums)
     visible, edition = split_table(y, 50, TFBIND8_EDITIONS, "tfbind8")
     tokens = torch.from_numpy(x)
     values = torch.from_numpy(y).to(dtype)
@@ -80,7 +81,7 @@ def load_tfbind8(
         Y=values[visible].unsqueeze(-1),
         vocabulary=DNA,
         oracle=TableOracle(tokens, values),
-        ranges={"full": (0.0, 1.0)},
+        ranges={"full": FULL_RANGES[stem]},
         description=(
             "Binding of DNA sequences of length 8 to SIX6 (E-score, scaled to 0..1); visible up "
             "to the 50th percentile, exact oracle."
@@ -118,9 +119,8 @@ def load_superconductor(
         FileNotFoundError: If a file is missing.
         ValueError: If a file is damaged or another one than expected.
     """
-    x, y = read_table(
-        "superconductor/superconductor", data_dir, SUPERCONDUCTOR_SOURCE, verify_checksums
-    )
+    stem = "superconductor/superconductor"
+    x, y = read_table(stem, data_dir, SUPERCONDUCTOR_SOURCE, verify_checksums)
     visible, edition = split_table(y, 80, SUPERCONDUCTOR_EDITIONS, "superconductor")
     X = torch.from_numpy(x[visible]).to(dtype)
     return OfflineTask(
@@ -129,7 +129,7 @@ def load_superconductor(
         Y=torch.from_numpy(y[visible]).to(dtype).unsqueeze(-1),
         bounds=torch.stack([X.amin(dim=0), X.amax(dim=0)]),
         oracle=ForestOracle(x, y, n_jobs=n_jobs),
-        ranges={"full": (0.00021, 185.0)},
+        ranges={"full": FULL_RANGES[stem]},
         description=(
             "Critical temperature (K) of a composition of 86 elements; measured values up to the "
             "80th percentile are visible, random forest oracle."

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor
 
 from botorch_roma.latent.vocabulary import Vocabulary
-from botorch_roma.tasks.arrays import Array
-from botorch_roma.tasks.design_bench import SUPERCONDUCTOR_SOURCE, TFBIND8_SOURCE
+from botorch_roma.tasks.arrays import FULL_RANGES, Array
+from botorch_roma.tasks.design_bench import DNA, SUPERCONDUCTOR_SOURCE, TFBIND8_SOURCE
 from botorch_roma.tasks.offline_task import OfflineTask
+from botorch_roma.tasks.sequences import AMINO_ACIDS
 
 DESIGN_BENCH_SOURCE = "Design-Bench (Trabucco et al. 2022, MIT)."
 
@@ -43,22 +44,22 @@ class Original(NamedTuple):
     source: str = DESIGN_BENCH_SOURCE
 
 
+# What is known beyond the range: number of rows, source.
+_KNOWN: Mapping[str, tuple[Any, ...]] = {
+    "tf_bind_8-SIX6_REF_R1/tf_bind_8": (65_792, TFBIND8_SOURCE),
+    "utr/utr": (280_000,),
+    "gfp/gfp": (56_086,),
+    "superconductor/superconductor": (21_263, SUPERCONDUCTOR_SOURCE),
+}
 ORIGINALS: Mapping[str, Original] = {
-    "tf_bind_8-SIX6_REF_R1/tf_bind_8": Original(0.0, 1.0, 65_792, TFBIND8_SOURCE),
-    "tf_bind_10-pho4/tf_bind_10": Original(-1.8585268, 2.1287067),
-    "utr/utr": Original(0.0, 12.0, 280_000),
-    "gfp/gfp": Original(1.2834193, 4.123109, 56_086),
-    "superconductor/superconductor": Original(0.00021, 185.0, 21_263, SUPERCONDUCTOR_SOURCE),
-    "ant_morphology/ant_morphology": Original(-386.90036, 590.24445),
-    "dkitty_morphology/dkitty_morphology": Original(-880.4585, 340.90985),
-    "hopper_controller/hopper_controller": Original(87.93491, 1361.6106),
+    stem: Original(low, high, *_KNOWN.get(stem, ())) for stem, (low, high) in FULL_RANGES.items()
 }
 
 # Last part of a dataset's name to its symbols, in the order of their tokens.
-SYMBOLS: Mapping[str, str] = {
-    "tf_bind_8": "acgt",
-    "tf_bind_10": "acgt",
-    "gfp": "arndcqeghilkmfpstwyv",
+SYMBOLS: Mapping[str, Sequence[str]] = {
+    "tf_bind_8": DNA.symbols,
+    "tf_bind_10": DNA.symbols,
+    "gfp": AMINO_ACIDS.symbols,
 }
 
 

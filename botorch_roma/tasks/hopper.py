@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from botorch_roma.tasks.arrays import Array, Edition, PathLike, read_table, split_table
+from botorch_roma.tasks.arrays import (
+    FULL_RANGES,
+    Array,
+    Edition,
+    PathLike,
+    read_table,
+    split_table,
+)
 from botorch_roma.tasks.offline_task import OfflineTask
 from botorch_roma.tasks.rollouts import (
     MUJOCO_INSTALL,
@@ -107,7 +114,7 @@ def load_hopper(
         oracle=RolloutOracle(
             simulate_hopper, num_rollouts=num_rollouts, seed=seed, num_workers=num_workers
         ),
-        ranges={"full": (87.93491, 1361.6106)},
+        ranges={"full": FULL_RANGES[stem]},
         description=(
             "Return of a policy with 5,126 weights in Gymnasium's Hopper-v4; all rows are "
             f"visible, exact oracle, mean of {num_rollouts} rollouts."

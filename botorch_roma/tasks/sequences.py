@@ -29,7 +29,15 @@ from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
 from botorch_roma.latent.vocabulary import Vocabulary
-from botorch_roma.tasks.arrays import Array, Edition, PathLike, read_table, sample_rows, split_table
+from botorch_roma.tasks.arrays import (
+    FULL_RANGES,
+    Array,
+    Edition,
+    PathLike,
+    read_table,
+    sample_rows,
+    split_table,
+)
 from botorch_roma.tasks.design_bench import DNA
 from botorch_roma.tasks.offline_task import OfflineTask
 from botorch_roma.tasks.oracle_networks import OracleSettings
@@ -127,7 +135,7 @@ def load_utr(
         oracle=TrainedOracle(
             "utr", x, y, num_classes=4, settings=oracle_settings, cache_dir=cache_dir
         ),
-        ranges={"full": (0.0, 12.0)},
+        ranges={"full": FULL_RANGES["utr/utr"]},
         description=(
             "Mean ribosome load of 50 DNA letters before a gene; visible up to the 50th "
             "percentile, trained oracle."
@@ -186,7 +194,7 @@ def load_gfp(
         oracle=TrainedOracle(
             "gfp", x, y, num_classes=20, settings=oracle_settings, cache_dir=cache_dir
         ),
-        ranges={"full": (1.2834193, 4.123109)},
+        ranges={"full": FULL_RANGES["gfp/gfp"]},
         description=(
             "Brightness of variants of a green fluorescent protein, 237 amino acids; 5,000 rows "
             "between the 50th and the 60th percentile are visible, trained oracle."
@@ -206,7 +214,7 @@ class TableLayout(NamedTuple):
     high: float
 
 
-TFBIND10_LAYOUT = TableLayout(84, 100_000, 4_161_482, -1.8585268, 2.1287067)
+TFBIND10_LAYOUT = TableLayout(84, 100_000, 4_161_482, *FULL_RANGES["tf_bind_10-pho4/tf_bind_10"])
 
 
 def load_tfbind10(
