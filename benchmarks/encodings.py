@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 import typer
 
-from botorch_roma.benchmark.methods import ProxyCache, TaskView, roma_method
-from botorch_roma.benchmark.runner import TaskSpec, score
+from botorch_roma.benchmark.jobs import TaskSpec, score
+from botorch_roma.benchmark.methods import ProxyCache, RoMAMethod, TaskView
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "one-hot": ("one_hot", {}),
@@ -35,10 +35,13 @@ def run_seed(spec: TaskSpec, seed: int, q: int) -> list[dict[str, Any]]:
     task, proxies = spec.load(), ProxyCache()
     view = TaskView.of(task)
     results = {
-        name: roma_method("default", encoding, **changes)(view, q, seed, proxies)
+        name: RoMAMethod("default", encoding, changes).run(view, q, seed, proxies)
         for name, (encoding, changes) in ROWS.items()
     }
-    return [score(task, name, seed, result, 0) for name, result in results.items()]
+    return [
+        {"task": task.name, "method": name, "seed": seed, **score(task, result)}
+        for name, result in results.items()
+    ]
 
 
 def main(
@@ -72,7 +75,7 @@ def main(
     print(text)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        runs.to_csv(output / f"encodings_{task}.csv", index=False)
+        runs.drop(columns="values").to_csv(output / f"encodings_{task}.csv", index=False)
         (output / f"encodings_{task}.md").write_text(text, encoding="utf-8")
 
 

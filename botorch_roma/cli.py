@@ -253,9 +253,14 @@ def run(
     as_json: AsJson = False,
     force: Force = False,
 ) -> None:
-    """Run methods on a task over seeds and write a table (.md) and all runs (.csv)."""
+    """Run methods on a task over seeds and write a table (.md) and all runs (.csv).
+
+    Every finished run goes to a store (.jsonl) at once: the same command goes on after an
+    interruption.
+    """
     from botorch_roma.benchmark.report import markdown_table, summarize
     from botorch_roma.benchmark.runner import TaskSpec, run_benchmark
+    from botorch_roma.benchmark.store import RunStore
     from botorch_roma.files import check_output, write_atomically, write_frame
 
     prefix = output or Path(task)
@@ -268,9 +273,10 @@ def run(
         methods=method,
         num_seeds=seeds,
         q=num,
+        store=RunStore(prefix.with_name(f"{prefix.name}.jsonl")),
         num_workers=workers or os.cpu_count() or 1,
         progress=not as_json and err.is_terminal,
-    )
+    ).drop(columns="values", errors="ignore")
     summary = summarize(runs)
     text = markdown_table(summary, spec.load())
     write_frame(runs, paths[0], force=force)

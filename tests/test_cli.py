@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,6 +17,9 @@ from typer.testing import CliRunner
 
 import botorch_roma
 from botorch_roma import cli, fit, presets
+from botorch_roma.benchmark import runner
+from botorch_roma.benchmark.jobs import run_job
+from botorch_roma.benchmark.store import MEASURED
 from botorch_roma.files import read_frame, write_frame
 from botorch_roma.latent import LatentSpace
 
@@ -477,21 +481,44 @@ RUN = ["run", "branin2", "--seeds", "2", "--num", "5", "--workers", "1", *METHOD
 
 def test_run(tmp_path: Path) -> None:
     text = invoke(*RUN, "--out", "results")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.csv", "results.md"]
+    names = ["results.csv", "results.jsonl", "results.md"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name[0] != ".") == names
     assert (tmp_path / "results.md").read_text() in text
     assert "| random designs |" in text
     assert "written to results.csv and results.md" in text
     runs = pd.read_csv(tmp_path / "results.csv")
-    assert len(runs) == 4
+    assert runs[["method", "seed"]].to_numpy().tolist() == [
+        ["random", 0],
+        ["random", 1],
+        ["start", 0],
+    ]
     assert runs["oracle_calls_before"].eq(0).all()
-    assert set(runs["method"]) == {"random", "start"}
+    assert "values" not in runs
+
+
+def test_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoke(*RUN)
+    store, table = tmp_path / "branin2.jsonl", (tmp_path / "branin2.csv").read_text()
+    lines = store.read_text().splitlines(keepends=True)
+    store.write_text(lines[0] + lines[2] + lines[1][:40])
+    asked: list[Any] = []
+    monkeypatch.setattr(runner, "run_job", lambda job: asked.append(job) or run_job(job))
+    invoke(*RUN, "--force")
+    assert [(job.methods, job.seed) for job in asked] == [(("start",), 0)]
+    again, before = (
+        pd.read_csv(f).drop(columns=[*MEASURED])
+        for f in (tmp_path / "branin2.csv", io.StringIO(table))
+    )
+    pd.testing.assert_frame_equal(again, before)
 
 
 def test_run_to_the_default_place_as_json(tmp_path: Path) -> None:
     rows = json.loads(invoke(*RUN, "--json"))
     assert [row["method"] for row in rows] == ["random", "start"]
     assert rows[0]["seeds"] == 2
-    assert rows[1]["full_100_std"] == 0.0
+    assert rows[0]["full_100_std"] > 0.0
+    assert rows[1]["seeds"] == 1  # the start designs are what they are
+    assert rows[1]["full_100_std"] is None
     assert (tmp_path / "branin2.csv").is_file()
     assert (tmp_path / "branin2.md").is_file()
 

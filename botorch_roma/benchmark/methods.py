@@ -7,6 +7,7 @@ can reach the oracle: they are handed a :class:`TaskView`, which has none.
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 import warnings
@@ -114,6 +115,10 @@ class MethodResult:
     reconstruction: float | None = None
 
 
+def _no_settings(view: TaskView) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Method:
     r"""A row of a benchmark table.
@@ -122,6 +127,8 @@ class Method:
         name: Name on the command line.
         label: Name in tables.
         run: ``(view, q, seed, proxies) -> MethodResult``.
+        settings: All that the method does on a task depends on, defaults written out; the
+            configuration hash of a stored run is made of it.
         group: Methods of a group run in one process, to share latent spaces and proxies.
         seeded: Whether the seed makes a difference.
         discrete: Whether the method is for token sequences only.
@@ -130,27 +137,53 @@ class Method:
     name: str
     label: str
     run: Callable[[TaskView, int, int, ProxyCache], MethodResult]
+    settings: Callable[[TaskView], dict[str, Any]] = _no_settings
     group: str = ""
     seeded: bool = True
     discrete: bool = False
 
 
-def roma_method(
-    preset_name: str, encoding: str | None = None, **changes: Any
-) -> Callable[..., MethodResult]:
+@dataclass(frozen=True)
+class RoMAMethod:
     """Both stages of RoMA as a method.
 
-    Args:
+    Attributes:
         preset_name: Name of the preset.
         encoding: Encoding of token sequences in place of the preset's.
         changes: Options of stage 2 over the preset's.
     """
 
-    def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+    preset_name: str
+    encoding: str | None = None
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def preset(self, view: TaskView) -> Preset:
+        """The configuration on a task."""
         discrete = view.vocabulary is not None
-        preset = get_preset(preset_name, view.name, discrete=discrete, num_rows=view.X.shape[0])
-        if encoding is not None:
-            preset = replace(preset, encoding=encoding)
+        preset = get_preset(
+            self.preset_name, view.name, discrete=discrete, num_rows=view.X.shape[0]
+        )
+        if self.encoding is not None:
+            preset = replace(preset, encoding=self.encoding)
+        return replace(preset, optimize={**preset.optimize, **self.changes})
+
+    def settings(self, view: TaskView) -> dict[str, Any]:
+        """The configuration with the defaults of the functions written out."""
+        preset = self.preset(view)
+        settings: dict[str, Any] = {
+            "model": _defaults(RoMAModel) | preset.model,
+            "fit": _defaults(fit_roma_model) | preset.fit,
+            "optimize": _defaults(optimize_acqf_roma) | preset.optimize,
+        }
+        if view.vocabulary is not None:
+            settings["encoding"] = preset.encoding
+            if preset.encoding == "latent":
+                settings["latent"] = _defaults(LatentSpace.fit) | preset.latent
+        return settings
+
+    def run(self, view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        """Fit, or take from ``proxies``, and optimise."""
+        preset = self.preset(view)
         model, fit_seconds = proxies.get(view, preset, seed)
         start = time.perf_counter()
         with warnings.catch_warnings():
@@ -160,16 +193,20 @@ def roma_method(
                 PosteriorMean(model),
                 view.bounds,
                 q,
-                fixed_features=None if discrete else view.fixed_features,
+                fixed_features=None if view.vocabulary is not None else view.fixed_features,
                 post_processing_func=view.post_processing_func,
-                **{**preset.optimize, **changes},
+                **preset.optimize,
             )
         seconds = time.perf_counter() - start
         space = getattr(model, "input_transform", None)
         accuracy = space.history.sequence_accuracy[-1] if isinstance(space, LatentSpace) else None
         return MethodResult(candidates, fit_seconds, seconds, accuracy)
 
-    return run
+
+def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The arguments of a function that have a default, and their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _random(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
@@ -202,25 +239,29 @@ def _start_noise(std: float) -> Callable[..., MethodResult]:
     return run
 
 
+def _roma(name: str, label: str, method: RoMAMethod, group: str, **options: Any) -> Method:
+    return Method(name, label, method.run, method.settings, group, **options)
+
+
 _ALL = (
     Method("random", "random designs", _random),
     Method("start", "start designs (best visible)", _start, seeded=False),
     Method("start_noise_0.2", "start designs + noise 0.2 std", _start_noise(0.2)),
     Method("start_noise_1", "start designs + noise 1 std", _start_noise(1.0)),
-    Method(
+    _roma(
         "gradient_ascent",
         "gradient ascent, proxy of default",
-        roma_method("default", radius=0.0, region=None),
-        group="default",
+        RoMAMethod("default", changes={"radius": 0.0, "region": None}),
+        "default",
     ),
-    Method("author_code", "RoMA, author_code", roma_method("author_code"), group="published"),
-    Method("paper", "RoMA, paper", roma_method("paper"), group="published"),
-    Method("default", "RoMA, default", roma_method("default"), group="default"),
-    Method(
+    _roma("author_code", "RoMA, author_code", RoMAMethod("author_code"), "published"),
+    _roma("paper", "RoMA, paper", RoMAMethod("paper"), "published"),
+    _roma("default", "RoMA, default", RoMAMethod("default"), "default"),
+    _roma(
         "default_latent",
         "RoMA, default, latent space",
-        roma_method("default", encoding="latent"),
-        group="default_latent",
+        RoMAMethod("default", encoding="latent"),
+        "default_latent",
         discrete=True,
     ),
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from botorch_roma.benchmark.jobs import SCORES
 from botorch_roma.benchmark.methods import METHODS
 from botorch_roma.tasks import OfflineTask
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor
-
-SCORES: tuple[str, ...] = ("full_100", "full_50", "visible_100", "visible_50")
 
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
@@ -25,8 +24,9 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per task and method, in the order of the runs, with the columns
-        ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), and the means
-        of ``num_distinct``, ``fit_seconds`` and ``optimize_seconds``.
+        ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), the means
+        of ``num_distinct``, ``reconstruction``, ``fit_seconds`` and ``optimize_seconds``, the
+        largest ``peak_memory_mb``, and ``refused``, the reason why there is nothing, or None.
     """
     groups = runs.groupby(["task", "method"], sort=False)
     table = groups.agg(
@@ -38,6 +38,8 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         oracle_calls_before=("oracle_calls_before", "max"),
         fit_seconds=("fit_seconds", "mean"),
         optimize_seconds=("optimize_seconds", "mean"),
+        peak_memory_mb=("peak_memory_mb", "max"),
+        refused=("refused", lambda r: next((x for x in r if isinstance(x, str)), None)),
     )
     return table.reset_index()
 
@@ -60,21 +62,28 @@ def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
         f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
         "",
         "| method | full 100th | full 50th | visible 100th | visible 50th | distinct "
-        "| reconstruction | stage 1, s | stage 2, s |",
-        "|---|---|---|---|---|---|---|---|---|",
-        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | | |",
+        "| reconstruction | stage 1, s | stage 2, s | peak, MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | | | |",
     ]
+    refusals = []
     for row in summary.to_dict("records"):
         method = METHODS[row["method"]]
+        if row["refused"] is not None:
+            lines.append(f"| {method.label} | refused |" + " |" * 8)
+            refusals += ["", f"{method.label} refused: {row['refused']}"]
+            continue
         scores = [f"{row[f'{s}_mean']:.3f}" for s in SCORES]
         if method.seeded and row["seeds"] > 1:
             scores = [f"{v} ± {row[f'{s}_std']:.3f}" for v, s in zip(scores, SCORES, strict=True)]
         seconds = [f"{row[f'{stage}_seconds']:.1f}" for stage in ("fit", "optimize")]
         accuracy = row["reconstruction"]  # NaN without a latent space
         share = f"{accuracy:.1%}" if accuracy == accuracy else ""
-        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds]
-        lines.append("| " + " | ".join(cells).replace("|  |", "| |") + " |")
-    return "\n".join(lines) + "\n"
+        memory = row["peak_memory_mb"]  # NaN where it cannot be measured
+        peak = f"{memory:.0f}" if memory == memory else ""
+        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
+        lines.append("".join(f"| {c} " if c else "| " for c in cells) + "|")
+    return "\n".join(lines + refusals) + "\n"
 
 
 def proposal_figure(task: OfflineTask, Y_proposed: Tensor) -> Figure:

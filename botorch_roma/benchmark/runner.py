@@ -1,103 +1,144 @@
 r"""
-Run methods on a task over seeds: candidates first, then one oracle call for each batch.
+Run methods on tasks over seeds: what is in the store is not run again.
 """
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
-from collections.abc import Iterator
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from botorch_roma.benchmark.methods import (
-    METHODS,
-    Method,
-    MethodResult,
-    ProxyCache,
-    TaskView,
-    get_methods,
-)
-from botorch_roma.optim.initializers import distinct_keys
+from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job
+from botorch_roma.benchmark.methods import METHODS, TaskView, get_methods
+from botorch_roma.benchmark.store import Record, RunStore, key_of
 from botorch_roma.progress import track
-from botorch_roma.tasks import OfflineTask, load_task
 from botorch_roma.validation import check_int
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """A task by name, so that worker processes can load it themselves."""
+def run_benchmark(
+    specs: TaskSpec | Sequence[TaskSpec],
+    *,
+    methods: list[str] | None = None,
+    num_seeds: int = 8,
+    q: int = 128,
+    store: RunStore | None = None,
+    num_workers: int = 1,
+    progress: bool = False,
+) -> pd.DataFrame:
+    r"""Run methods on tasks over seeds ``0, 1, ...``.
 
-    name: str
-    data_dir: str | None = None
-    dtype: torch.dtype = torch.float32
-    options: tuple[tuple[str, Any], ...] = ()
+    Every finished run is stored at once. Interrupted, even killed, and started again with
+    the same store, the runner makes the missing runs only.
 
-    def load(self) -> OfflineTask:
-        """Load the task."""
-        return load_task(self.name, data_dir=self.data_dir, dtype=self.dtype, **dict(self.options))
+    Args:
+        specs: The task or tasks.
+        methods: Names of :data:`~botorch_roma.benchmark.methods.METHODS`; by default all that apply
+            to a task.
+        num_seeds: Number of seeds; a method without randomness is run with the first only.
+        q: Number of candidates of each run.
+        store: Where the finished runs are. Default: nowhere, they are returned only.
+        num_workers: Number of processes, each with one thread; the results do not depend on it.
+        progress: Show a progress bar on standard error.
 
-
-@dataclass(frozen=True)
-class Job:
-    """Methods of one group, with one seed."""
-
-    spec: TaskSpec
-    methods: tuple[str, ...]
-    seed: int
-    q: int
-
-
-@functools.lru_cache(maxsize=1)
-def _load(spec: TaskSpec) -> OfflineTask:
-    return spec.load()
-
-
-def run_job(job: Job) -> list[tuple[str, MethodResult]]:
-    """Generate the candidates of a job on one thread; no oracle is within reach.
+    Returns:
+        One row per task, method and seed: the fields of
+        :func:`~botorch_roma.benchmark.jobs.run_identity` and of
+        :func:`~botorch_roma.benchmark.jobs.score`, ``refused`` (why there are none), and
+        ``peak_memory_mb`` (of the process, with the data).
 
     Raises:
-        RuntimeError: If the oracle of the task was called all the same.
+        ValueError: For unknown methods, or numbers below 1.
+        RuntimeError: If runs failed, once all the others are finished and stored. So does a method
+            that asks the oracle.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
-    try:
-        task, proxies = _load(job.spec), ProxyCache()
-        view, calls = TaskView.of(task), task.num_oracle_calls
-        results = [
-            (name, METHODS[name].run(view, job.q, job.seed, proxies)) for name in job.methods
-        ]
-        if task.num_oracle_calls > calls:
-            raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
-        return results
-    finally:
-        torch.set_num_threads(threads)
+    if store is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return run_benchmark(
+                specs,
+                methods=methods,
+                num_seeds=num_seeds,
+                q=q,
+                store=RunStore(Path(folder, "runs.jsonl")),
+                num_workers=num_workers,
+                progress=progress,
+            )
+    import pandas as pd
+
+    check_int("num_seeds", num_seeds, minimum=1)
+    check_int("q", q, minimum=1)
+    check_int("num_workers", num_workers, minimum=1)
+    specs = [specs] if isinstance(specs, TaskSpec) else list(specs)
+    identities = [i for spec in specs for i in _identities(spec, methods, num_seeds, q)]
+    finished = {key_of(record) for record in store.records()}
+    missing = [i for i in identities if key_of(i) not in finished]
+    jobs = _make_jobs(specs, missing, q)
+    outcomes = _run_jobs(jobs, num_workers)
+    failures: list[tuple[Job, str]] = []
+    for _ in track(range(len(jobs)), total=len(jobs), description="benchmark", enabled=progress):
+        job, outcome = next(outcomes)
+        if isinstance(outcome, str):
+            failures.append((job, outcome))
+        else:
+            store.append(outcome)
+    if failures:
+        job, trace = failures[0]
+        error = RuntimeError(
+            f"{len(failures)} of {len(jobs)} jobs failed, first {', '.join(job.methods)} on "
+            f"{job.spec.name}, seed {job.seed}: {trace.strip().splitlines()[-1]}; with a store the "
+            "finished runs are kept, and the same call makes the others."
+        )
+        error.add_note(trace)
+        raise error
+    found = {key_of(record): record for record in store.records()}
+    return pd.DataFrame([found[key_of(i)] for i in identities])
 
 
-def _make_jobs(spec: TaskSpec, methods: list[Method], seeds: range, q: int) -> list[Job]:
-    """One job per group and seed, the expensive ones first."""
-    groups: dict[str, list[str]] = {}
-    for method in methods:
-        groups.setdefault(method.group, []).append(method.name)
-    known = [*dict.fromkeys(m.group for m in METHODS.values())]
-    order = sorted(groups, key=known.index, reverse=True)
-    return [Job(spec, tuple(groups[g]), seed, q) for g in order for seed in seeds]
+def _identities(
+    spec: TaskSpec, methods: list[str] | None, num_seeds: int, q: int
+) -> Iterator[Record]:
+    """What a finished benchmark of one task consists of, in the order of its table."""
+    task = spec.load()
+    chosen = get_methods(methods, discrete=task.vocabulary is not None)
+    task.start_designs(q)  # raises where `q` is too large
+    view = TaskView.of(task)
+    for method in chosen:
+        for seed in range(num_seeds if method.seeded else 1):
+            yield run_identity(spec, view, method.name, seed, q)
 
 
-def _run_jobs(jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, Any]]:
+def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int) -> list[Job]:
+    """One job per task, group and seed; task by task, the expensive ones first."""
+    groups = [*dict.fromkeys(m.group for m in METHODS.values())][::-1]
+
+    def names(spec: TaskSpec, group: str, seed: int) -> tuple[str, ...]:
+        return tuple(
+            r["method"]
+            for r in runs
+            if (r["task"], r["seed"]) == (spec.name, seed) and METHODS[r["method"]].group == group
+        )
+
+    seeds = sorted({r["seed"] for r in runs})
+    jobs = [Job(s, names(s, group, i), i, q) for s in specs for group in groups for i in seeds]
+    return [job for job in jobs if job.methods]
+
+
+def _run_jobs(jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, list[Record] | str]]:
     if num_workers == 1:
         for job in jobs:
-            yield job, run_job(job)
+            yield job, _attempt(job)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, context) as pool:
-        futures: dict[Future[Any], Job] = {pool.submit(run_job, job): job for job in jobs}
+        futures: dict[Future[list[Record] | str], Job] = {
+            pool.submit(_attempt, job): job for job in jobs
+        }
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -106,83 +147,9 @@ def _run_jobs(jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, Any]]:
             raise
 
 
-def run_benchmark(
-    spec: TaskSpec,
-    *,
-    methods: list[str] | None = None,
-    num_seeds: int = 8,
-    q: int = 128,
-    num_workers: int = 1,
-    progress: bool = False,
-) -> pd.DataFrame:
-    r"""Run methods on a task over seeds ``0, 1, ...``.
-
-    Args:
-        spec: The task.
-        methods: Names of :data:`~botorch_roma.benchmark.methods.METHODS`; all by default.
-        num_seeds: Number of seeds.
-        q: Number of candidates of each run.
-        num_workers: Number of processes, each with one thread; the results do not depend on it.
-        progress: Show a progress bar on standard error.
-
-    Returns:
-        One row per method and seed: ``task``, ``method``, ``seed``, the 100th and 50th percentile
-        on both scales (``full_100``, ``full_50``, ``visible_100``, ``visible_50``),
-        ``num_distinct``, ``reconstruction`` (held-out sequences that come back from the latent
-        space, where there is one), ``oracle_calls_before`` (0 by construction, checked),
-        ``fit_seconds``, ``optimize_seconds``.
-
-    Raises:
-        ValueError: For unknown methods, or numbers below 1.
-        RuntimeError: If the oracle was called before the final evaluation.
-    """
-    import pandas as pd
-
-    check_int("num_seeds", num_seeds, minimum=1)
-    check_int("q", q, minimum=1)
-    check_int("num_workers", num_workers, minimum=1)
-    task = spec.load()
-    chosen = get_methods(methods, discrete=task.vocabulary is not None)
-    jobs = _make_jobs(spec, chosen, range(num_seeds), q)
-    finished = _run_jobs(jobs, num_workers)
-    results: dict[tuple[str, int], MethodResult] = {}
-    for _ in track(range(len(jobs)), total=len(jobs), description=spec.name, enabled=progress):
-        job, outcome = next(finished)
-        results.update({(name, job.seed): result for name, result in outcome})
-    calls_before = task.num_oracle_calls
-    if calls_before:
-        raise RuntimeError(
-            f"The oracle of {spec.name!r} was called {calls_before} times too early."
-        )
-    rows = [
-        score(task, method.name, seed, results[method.name, seed], calls_before)
-        for method in chosen
-        for seed in range(num_seeds)
-    ]
-    return pd.DataFrame(rows)
-
-
-def score(
-    task: OfflineTask, method: str, seed: int, result: MethodResult, calls_before: int
-) -> dict[str, Any]:
-    """The row of a finished batch; asks the oracle, once.
-
-    Args:
-        task: The task.
-        method: Name of the row.
-        seed: Seed of the run.
-        result: What the method returned.
-        calls_before: Oracle calls counted before, for the row.
-    """
-    values = task.evaluate(result.candidates).flatten()
-    row: dict[str, Any] = {"task": task.name, "method": method, "seed": seed}
-    for scale in ("full", "visible"):
-        scores = task.normalize(values, scale=scale).double()
-        row[f"{scale}_100"] = scores.max().item()
-        row[f"{scale}_50"] = scores.quantile(0.5).item()
-    row["num_distinct"] = len(set(distinct_keys(result.candidates, task.X.std(dim=0))))
-    row["reconstruction"] = result.reconstruction
-    row["oracle_calls_before"] = calls_before
-    row["fit_seconds"] = round(result.fit_seconds, 2)
-    row["optimize_seconds"] = round(result.optimize_seconds, 2)
-    return row
+def _attempt(job: Job) -> list[Record] | str:
+    """The records of a job or, for one of thousands must not stop the others, its traceback."""
+    try:
+        return run_job(job)
+    except Exception:
+        return traceback.format_exc()

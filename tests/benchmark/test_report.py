@@ -23,6 +23,8 @@ def run(method: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
         "oracle_calls_before": 0,
         "fit_seconds": 1.0,
         "optimize_seconds": 3.0,
+        "peak_memory_mb": 500.0,
+        "refused": None,
         **changes,
     }
 
@@ -34,10 +36,10 @@ def runs() -> pd.DataFrame:
             run("paper", 0, 0.1),
             run("paper", 1, 0.2, num_distinct=2, fit_seconds=2.0),
             run("paper", 2, 0.6, optimize_seconds=9.0),
-            run("default", 0, 0.5, reconstruction=0.875),
+            run("default", 0, 0.5, reconstruction=0.875, peak_memory_mb=None),
             run("start", 0, 0.4),
             run("start", 1, 0.4),
-            run("start", 2, 0.4),
+            run("start", 2, 0.4, peak_memory_mb=812.4),
         ]
     )
 
@@ -69,6 +71,9 @@ def test_summary_by_hand(runs: pd.DataFrame) -> None:
     assert paper["num_distinct"] == pytest.approx(10 / 3)
     assert paper["fit_seconds"] == pytest.approx(4 / 3)
     assert paper["optimize_seconds"] == 5.0
+    assert paper["peak_memory_mb"] == 500.0
+    assert summary.loc["start", "peak_memory_mb"] == 812.4
+    assert summary["refused"].isna().all()
     assert summary.loc["start", "full_100_std"] == pytest.approx(0.0, abs=1e-15)
     assert math.isnan(summary.loc["default", "full_100_std"])
 
@@ -95,17 +100,39 @@ def test_markdown(runs: pd.DataFrame, task: OfflineTask) -> None:
     assert "`visible` (best visible design = 1, the paper's)" in text
     assert "visible: 0 to 10" in text
     assert "full: 0 to 20" in text
-    assert "| best visible design | 0.500 | | 1.000 | | | | | |" in lines
+    assert "| best visible design | 0.500 | | 1.000 | | | | | | |" in lines
     rows = [line for line in lines if line.startswith("| RoMA") or line.startswith("| start")]
     assert rows == [
         "| RoMA, paper | 0.300 ± 0.265 | 1.300 ± 0.265 | 2.300 ± 0.265 | 3.300 ± 0.265 | 3 "
-        "| | 1.3 | 5.0 |",
-        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 87.5% | 1.0 | 3.0 |",
-        "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | | 1.0 | 3.0 |",
+        "| | 1.3 | 5.0 | 500 |",
+        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 87.5% | 1.0 | 3.0 | |",
+        "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | | 1.0 | 3.0 | 812 |",
     ]
     columns = {line.count("|") for line in lines if line.startswith("|")}
-    assert columns == {10}
+    assert columns == {11}
     assert text.endswith("\n")
+
+
+def test_refusals_are_told(runs: pd.DataFrame, task: OfflineTask) -> None:
+    nothing = dict.fromkeys([*SCORES, "num_distinct", "fit_seconds", "oracle_calls_before"])
+    refused = [
+        {
+            "task": "toy",
+            "method": "default_latent",
+            "seed": i,
+            **nothing,
+            "refused": "It loses 9 %.",
+        }
+        for i in range(3)
+    ]
+    summary = summarize(pd.concat([runs, pd.DataFrame(refused)]))
+    assert summary["refused"].tolist()[-1] == "It loses 9 %."
+    assert summary["seeds"].tolist()[-1] == 3
+    lines = markdown_table(summary, task).splitlines()
+    row = next(line for line in lines if line.startswith("| RoMA, default, latent"))
+    assert row.startswith("| RoMA, default, latent space | refused | |")
+    assert row.count("|") == 11
+    assert lines[-1] == "RoMA, default, latent space refused: It loses 9 %."
 
 
 def test_markdown_without_a_substitute(runs: pd.DataFrame, task: OfflineTask) -> None:

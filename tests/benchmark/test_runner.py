@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
+import random
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +15,9 @@ import pandas as pd
 import pytest
 import torch
 
-from botorch_roma import OfflineTask, Preset, presets
-from botorch_roma.benchmark import runner
+from botorch_roma import Preset, presets
+from botorch_roma.benchmark import jobs, runner
+from botorch_roma.benchmark.jobs import Job, TaskSpec, run_job
 from botorch_roma.benchmark.methods import (
     METHODS,
     Method,
@@ -19,72 +26,19 @@ from botorch_roma.benchmark.methods import (
     TaskView,
     get_methods,
 )
-from botorch_roma.benchmark.runner import Job, TaskSpec, run_benchmark, run_job
+from botorch_roma.benchmark.runner import _make_jobs, run_benchmark
+from botorch_roma.benchmark.store import KEY, MEASURED, RunStore
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
 TRIVIAL = ["random", "start", "start_noise_0.2"]
-RESULTS = [
-    "task",
-    "method",
-    "seed",
-    "full_100",
-    "full_50",
-    "visible_100",
-    "visible_50",
-    "num_distinct",
-    "reconstruction",
-    "oracle_calls_before",
-]
 
 
 @pytest.fixture(autouse=True)
 def fresh_view() -> Iterator[None]:
     """The runner keeps the last task."""
-    runner._load.cache_clear()
+    jobs._load.cache_clear()
     yield
-    runner._load.cache_clear()
-
-
-@pytest.fixture(scope="module")
-def task() -> OfflineTask:
-    return SPEC.load()
-
-
-def test_spec() -> None:
-    task = SPEC.load()
-    assert (task.name, task.num_rows, task.X.dtype) == ("branin2", 120, torch.float32)
-    assert pickle.loads(pickle.dumps(SPEC)) == SPEC
-    assert hash(SPEC) == hash(TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3))))
-
-
-def test_scores(task: OfflineTask) -> None:
-    runs = run_benchmark(SPEC, methods=["start", "random"], num_seeds=2, q=7)
-    assert list(runs) == [*RESULTS, "fit_seconds", "optimize_seconds"]
-    assert runs[["method", "seed"]].to_numpy().tolist() == [
-        ["random", 0],
-        ["random", 1],
-        ["start", 0],
-        ["start", 1],
-    ]
-    assert runs["task"].eq("branin2").all()
-    assert runs["num_distinct"].eq(7).all()
-    assert runs["oracle_calls_before"].eq(0).all()
-    for row in runs.to_dict("records"):
-        X = task.random_designs(7, row["seed"])
-        if row["method"] == "start":
-            X = task.start_designs(7)[0]
-        values = task.evaluate(X).flatten().double()
-        for scale in ("full", "visible"):
-            low, high = task.ranges[scale]
-            scores = ((values - low) / (high - low)).sort().values
-            assert row[f"{scale}_100"] == pytest.approx(scores[-1].item(), rel=1e-5)
-            assert row[f"{scale}_50"] == pytest.approx(scores[3].item(), rel=1e-5)
-
-
-def test_median_of_an_even_number(task: OfflineTask) -> None:
-    runs = run_benchmark(SPEC, methods=["start"], num_seeds=1, q=4)
-    scores = task.normalize(task.evaluate(task.start_designs(4)[0]), scale="full").flatten()
-    assert runs["full_50"].item() == pytest.approx(scores[1:3].mean().item(), rel=1e-5)
+    jobs._load.cache_clear()
 
 
 def test_all_methods_without_a_query() -> None:
@@ -97,39 +51,147 @@ def test_all_methods_without_a_query() -> None:
 def test_number_of_workers_makes_no_difference() -> None:
     arguments = {"methods": TRIVIAL, "num_seeds": 2, "q": 5}
     one, two = (run_benchmark(SPEC, **arguments, num_workers=n) for n in (1, 2))
-    pd.testing.assert_frame_equal(one[RESULTS], two[RESULTS], check_exact=True)
+    pd.testing.assert_frame_equal(
+        one.drop(columns=[*MEASURED]), two.drop(columns=[*MEASURED]), check_exact=True
+    )
 
 
-def test_number_of_threads_makes_no_difference() -> None:
-    job, seen, ends = Job(SPEC, ("default",), 0, 5), [], []
-    method = METHODS["default"]
-
-    def run(*args: Any) -> MethodResult:
-        seen.append(torch.get_num_threads())
-        return method.run(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "default", Method("default", "", run, "default"))
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            ((name, result),) = run_job(job)
-            assert name == "default"
-            assert torch.get_num_threads() == threads
-            ends.append(result.candidates)
-    assert seen == [1, 1]
-    assert torch.equal(ends[0], ends[1])
+def test_rows_in_the_order_of_the_table() -> None:
+    runs = run_benchmark(SPEC, methods=["start", "random"], num_seeds=2, q=7)
+    assert runs[["method", "seed"]].to_numpy().tolist() == [
+        ["random", 0],
+        ["random", 1],
+        ["start", 0],  # the same whatever the seed
+    ]
+    assert runs["task"].eq("branin2").all()
 
 
 def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
-    jobs = runner._make_jobs(SPEC, get_methods(), range(2), 5)
-    assert [(job.methods, job.seed) for job in jobs[::2]] == [
+    spec = TaskSpec("toy")
+    runs = [{"task": "toy", "method": m, "seed": s} for m in METHODS for s in range(2)]
+    missing = [r for r in runs if r != {"task": "toy", "method": "paper", "seed": 1}]
+    work = _make_jobs([spec], missing, 5)
+    assert [(job.methods, job.seed) for job in work] == [
         (("default_latent",), 0),
+        (("default_latent",), 1),
         (("author_code", "paper"), 0),
+        (("author_code",), 1),
         (("gradient_ascent", "default"), 0),
+        (("gradient_ascent", "default"), 1),
         (("random", "start", "start_noise_0.2", "start_noise_1"), 0),
+        (("random", "start", "start_noise_0.2", "start_noise_1"), 1),
     ]
-    assert [job.seed for job in jobs] == [0, 1] * 4
-    assert all(pickle.loads(pickle.dumps(job)) == job for job in jobs)
+    assert all(pickle.loads(pickle.dumps(job)) == job for job in work)
+
+
+def test_several_tasks() -> None:
+    specs = [SPEC, TaskSpec("ackley6", options=(("num_rows", 100),))]
+    runs = run_benchmark(specs, methods=["random"], num_seeds=2, q=3)
+    assert runs[["task", "seed"]].to_numpy().tolist() == [
+        ["branin2", 0],
+        ["branin2", 1],
+        ["ackley6", 0],
+        ["ackley6", 1],
+    ]
+    alone = run_benchmark(specs[1], methods=["random"], num_seeds=2, q=3)
+    assert runs["full_50"].tolist()[2:] == alone["full_50"].tolist()
+
+
+class TestStore:
+    """What is there is not run again."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> RunStore:
+        return RunStore(tmp_path / "runs.jsonl")
+
+    @pytest.fixture
+    def asked(self, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+        """The jobs that are run from here on."""
+        seen: list[Job] = []
+
+        def watched(job: Job) -> Any:
+            seen.append(job)
+            return run_job(job)
+
+        monkeypatch.setattr(runner, "run_job", watched)
+        return seen
+
+    def test_what_is_there_stays(self, store: RunStore, asked: list[Job]) -> None:
+        one = run_benchmark(SPEC, methods=TRIVIAL, num_seeds=2, q=5, store=store)
+        before, number = store.path.read_bytes(), len(asked)
+        again = run_benchmark(SPEC, methods=TRIVIAL, num_seeds=2, q=5, store=store)
+        pd.testing.assert_frame_equal(one, again)
+        assert len(asked) == number
+        assert store.path.read_bytes() == before
+        run_benchmark(SPEC, methods=TRIVIAL, num_seeds=3, q=5, store=store)
+        assert [(job.methods, job.seed) for job in asked[number:]] == [
+            (("random", "start_noise_0.2"), 2)
+        ]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"q": 6},
+            {"specs": TaskSpec("branin2", options=(("num_rows", 201), ("seed", 3)))},
+            {"specs": TaskSpec("branin2", None, torch.double, SPEC.options)},
+        ],
+    )
+    def test_another_configuration_is_run(self, store: RunStore, changes: dict[str, Any]) -> None:
+        arguments = {"specs": SPEC, "methods": ["random"], "num_seeds": 1, "q": 5, "store": store}
+        one = run_benchmark(**arguments)
+        other = run_benchmark(**{**arguments, **changes})
+        assert len(store.records()) == 2
+        assert one["config"].item() != other["config"].item()
+
+    def test_another_version_is_run(self, store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        run_benchmark(SPEC, methods=["random"], num_seeds=1, q=5, store=store)
+        monkeypatch.setattr("botorch_roma.__version__", "9.9")
+        run_benchmark(SPEC, methods=["random"], num_seeds=1, q=5, store=store)
+        assert [r["version"] for r in store.records()][1] == "9.9"
+
+    def test_a_failure_does_not_stop_the_others(
+        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+            if seed == 1:
+                raise ZeroDivisionError("seed one")
+            return MethodResult(view.random_designs(q, seed))
+
+        arguments = {"methods": ["random"], "num_seeds": 3, "q": 5, "store": store}
+        with monkeypatch.context() as patch:
+            patch.setitem(METHODS, "random", Method("random", "", fails))
+            message = r"1 of 3 jobs failed, first random on branin2, seed 1: ZeroDiv.*seed one"
+            with pytest.raises(RuntimeError, match=message) as caught:
+                run_benchmark(SPEC, **arguments)
+        assert "in fails" in caught.value.__notes__[0]
+        assert [r["seed"] for r in store.records()] == [0, 2]
+        assert run_benchmark(SPEC, **arguments)["seed"].tolist() == [0, 1, 2]
+
+    @pytest.mark.slow
+    def test_killed_at_any_moment(self, store: RunStore, tmp_path: Path) -> None:
+        code = (
+            "from pathlib import Path; from botorch_roma.benchmark.runner import *; "
+            "from botorch_roma.benchmark.store import RunStore; "
+            f"run_benchmark({SPEC!r}, methods={TRIVIAL!r}, num_seeds=40, q=5, num_workers=2, "
+            f"store=RunStore(Path({str(store.path)!r})))"
+        ).replace("torch.float32", "__import__('torch').float32")
+        rng = random.Random(0)
+        for _ in range(10):
+            process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(5.0, 15.0))
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        arguments = {"methods": TRIVIAL, "num_seeds": 40, "q": 5}
+        run_benchmark(SPEC, **arguments, store=store)
+        undisturbed = RunStore(tmp_path / "undisturbed.jsonl")
+        run_benchmark(SPEC, **arguments, store=undisturbed)
+
+        def content(of: RunStore) -> pd.DataFrame:
+            return of.frame().drop(columns=[*MEASURED]).sort_values([*KEY], ignore_index=True)
+
+        pd.testing.assert_frame_equal(content(store), content(undisturbed), check_exact=True)
 
 
 def test_method_that_asks_the_oracle_of_its_view(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,12 +255,11 @@ def test_tfbind8(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = Preset("default", {"hidden_sizes": (16,)}, fit, optimize)
     monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: preset)
     spec = TaskSpec("tfbind8", str(data_dir))
-    ((_, result),) = run_job(Job(spec, ("default",), seed=0, q=128))
-    X = result.candidates
+    task = spec.load()
+    X = METHODS["default"].run(TaskView.of(task), 128, 0, ProxyCache()).candidates
     assert X.shape == (128, 8)
     assert len(torch.unique(X, dim=0)) == 128
     assert set(X.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
-    task = spec.load()
     known = torch.cdist(X, task.start_designs(128)[0]).min(dim=1).values.eq(0.0)
     assert known.sum() < 64
     runs = run_benchmark(spec, methods=["start", "default"], num_seeds=1)

@@ -1,0 +1,150 @@
+r"""
+Jobs of a benchmark: candidates first, then one oracle call for each batch.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from botorch.exceptions import ModelFittingError
+
+import botorch_roma
+from botorch_roma.benchmark.memory import peak_memory
+from botorch_roma.benchmark.methods import METHODS, MethodResult, ProxyCache, TaskView
+from botorch_roma.benchmark.store import Record, config_hash
+from botorch_roma.optim.initializers import distinct_keys
+from botorch_roma.tasks import OfflineTask, load_task
+
+SCORES: tuple[str, ...] = ("full_100", "full_50", "visible_100", "visible_50")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task by name, so that worker processes can load it themselves."""
+
+    name: str
+    data_dir: str | None = None
+    dtype: torch.dtype = torch.float32
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def load(self) -> OfflineTask:
+        """Load the task."""
+        return load_task(self.name, data_dir=self.data_dir, dtype=self.dtype, **dict(self.options))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Methods of one group, with one seed."""
+
+    spec: TaskSpec
+    methods: tuple[str, ...]
+    seed: int
+    q: int
+
+
+@functools.lru_cache(maxsize=1)
+def _load(spec: TaskSpec) -> OfflineTask:
+    return spec.load()
+
+
+def run_identity(spec: TaskSpec, view: TaskView, method: str, seed: int, q: int) -> Record:
+    r"""The fields that a run is known by.
+
+    Args:
+        spec: The task.
+        view: Its visible part.
+        method: Name of the method.
+        seed: Seed of the run.
+        q: Number of candidates.
+
+    Returns:
+        ``task``, ``method``, ``config`` (a hash of everything set: the task's options, the number
+        of candidates, the method's settings), ``seed``, ``version``.
+    """
+    settings = {
+        "task": [dict(spec.options), str(spec.dtype), list(view.X.shape)],
+        "q": q,
+        "method": METHODS[method].settings(view),
+    }
+    return {
+        "task": spec.name,
+        "method": method,
+        "config": config_hash(settings),
+        "seed": seed,
+        "version": botorch_roma.__version__,
+    }
+
+
+def run_job(job: Job) -> list[Record]:
+    r"""Generate the candidates of a job and score them, on one thread.
+
+    While they are generated, no oracle is within reach. A method that refuses a task (its proxy or
+    latent space cannot be fitted) gives a record without values, with the reason in ``refused``.
+
+    Raises:
+        RuntimeError: If the oracle of the task was called all the same.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
+    try:
+        task, proxies = _load(job.spec), ProxyCache()
+        view = TaskView.of(task)
+        return [_run_method(task, view, name, job, proxies) for name in job.methods]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run_method(
+    task: OfflineTask, view: TaskView, method: str, job: Job, proxies: ProxyCache
+) -> Record:
+    calls, refused = task.num_oracle_calls, None
+    with peak_memory() as peak:
+        try:
+            result = METHODS[method].run(view, job.q, job.seed, proxies)
+        except ModelFittingError as error:
+            result, refused = None, str(error)
+    if task.num_oracle_calls > calls:
+        raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
+    return {
+        **run_identity(job.spec, view, method, job.seed, job.q),
+        **(score(task, result) if result is not None else {}),
+        "refused": refused,
+        "peak_memory_mb": peak.megabytes,
+    }
+
+
+def score(task: OfflineTask, result: MethodResult) -> Record:
+    r"""The figures of a finished batch; asks the oracle, once.
+
+    Args:
+        task: The task.
+        result: What a method returned.
+
+    Returns:
+        ``full_100``, ``full_50``, ``visible_100``, ``visible_50``, ``num_distinct``,
+        ``reconstruction``, ``oracle_calls_before`` (those of the methods, checked to be 0),
+        ``fit_seconds``, ``optimize_seconds``, ``evaluate_seconds``, and ``values``, in the units of
+        the task.
+    """
+    start = time.perf_counter()
+    values = task.evaluate(result.candidates).flatten()
+    seconds = time.perf_counter() - start
+    record: Record = {}
+    for scale in ("full", "visible"):
+        scores = task.normalize(values, scale=scale).double()
+        record[f"{scale}_100"] = scores.max().item()
+        record[f"{scale}_50"] = scores.quantile(0.5).item()
+    return {
+        **record,
+        "num_distinct": len(set(distinct_keys(result.candidates, task.X.std(dim=0)))),
+        "reconstruction": result.reconstruction,
+        "oracle_calls_before": 0,
+        "fit_seconds": round(result.fit_seconds, 2),
+        "optimize_seconds": round(result.optimize_seconds, 2),
+        "evaluate_seconds": round(seconds, 2),
+        "values": [float(f"{value:.7g}") for value in values.tolist()],
+    }

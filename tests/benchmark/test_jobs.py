@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from botorch.exceptions import ModelFittingError
+
+from botorch_roma import OfflineTask
+from botorch_roma.benchmark import jobs
+from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job, score
+from botorch_roma.benchmark.methods import METHODS, Method, MethodResult, ProxyCache, TaskView
+
+SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
+
+
+@pytest.fixture(autouse=True)
+def fresh_view() -> Iterator[None]:
+    """A worker keeps the last task."""
+    jobs._load.cache_clear()
+    yield
+    jobs._load.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def task() -> OfflineTask:
+    return SPEC.load()
+
+
+def test_spec(task: OfflineTask) -> None:
+    assert (task.name, task.num_rows, task.X.dtype) == ("branin2", 120, torch.float32)
+    assert pickle.loads(pickle.dumps(SPEC)) == SPEC
+    assert hash(SPEC) == hash(TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3))))
+
+
+def test_records(task: OfflineTask) -> None:
+    random, start = run_job(Job(SPEC, ("random", "start"), seed=4, q=7))
+    assert list(random) == [
+        "task",
+        "method",
+        "config",
+        "seed",
+        "version",
+        "full_100",
+        "full_50",
+        "visible_100",
+        "visible_50",
+        "num_distinct",
+        "reconstruction",
+        "oracle_calls_before",
+        "fit_seconds",
+        "optimize_seconds",
+        "evaluate_seconds",
+        "values",
+        "refused",
+        "peak_memory_mb",
+    ]
+    for record, X in ((random, task.random_designs(7, 4)), (start, task.start_designs(7)[0])):
+        assert (record["task"], record["seed"], record["num_distinct"]) == ("branin2", 4, 7)
+        assert (record["oracle_calls_before"], record["refused"]) == (0, None)
+        values = task.evaluate(X).flatten().double()
+        assert record["values"] == pytest.approx(values.tolist(), rel=1e-6)
+        for scale in ("full", "visible"):
+            low, high = task.ranges[scale]
+            scores = ((values - low) / (high - low)).sort().values
+            assert record[f"{scale}_100"] == pytest.approx(scores[-1].item(), rel=1e-5)
+            assert record[f"{scale}_50"] == pytest.approx(scores[3].item(), rel=1e-5)
+
+
+def test_median_of_an_even_number_and_duplicates(task: OfflineTask) -> None:
+    X = task.start_designs(3)[0][[0, 1, 2, 2]]
+    record = score(task, MethodResult(X))
+    scores = task.normalize(task.evaluate(X), scale="full").flatten().sort().values
+    assert record["full_50"] == pytest.approx(scores[1:3].mean().item(), rel=1e-5)
+    assert record["num_distinct"] == 3
+
+
+def test_the_oracle_is_asked_once(task: OfflineTask) -> None:
+    counted = task.to()
+    score(counted, MethodResult(task.start_designs(4)[0]))
+    assert (counted.num_oracle_calls, counted.num_oracle_queries) == (1, 4)
+
+
+def test_number_of_threads_makes_no_difference() -> None:
+    job, seen, ends = Job(SPEC, ("default",), 0, 5), [], []
+    method = METHODS["default"]
+
+    def run(*args: Any) -> MethodResult:
+        seen.append(torch.get_num_threads())
+        return method.run(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "default", Method("default", "", run))
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            (record,) = run_job(job)
+            assert record["method"] == "default"
+            assert torch.get_num_threads() == threads
+            ends.append(record["values"])
+    assert seen == [1, 1]
+    assert ends[0] == ends[1]
+
+
+def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        raise ModelFittingError("It loses the start designs.")
+
+    monkeypatch.setitem(METHODS, "start", Method("start", "", refuse))
+    random, refused = run_job(Job(SPEC, ("random", "start"), seed=0, q=5))
+    assert random["refused"] is None
+    assert refused["refused"] == "It loses the start designs."
+    assert set(refused) == {
+        *("task", "method", "config", "seed", "version"),
+        *("refused", "peak_memory_mb"),
+    }
+
+
+def test_identity(task: OfflineTask) -> None:
+    view = TaskView.of(task)
+    identity = run_identity(SPEC, view, "default", 3, 5)
+    assert {k: identity[k] for k in ("task", "method", "seed")} == {
+        "task": "branin2",
+        "method": "default",
+        "seed": 3,
+    }
+    assert run_identity(SPEC, view, "default", 4, 5)["config"] == identity["config"]
+    assert run_identity(SPEC, view, "gradient_ascent", 3, 5)["config"] != identity["config"]
+    smaller = TaskView.of(TaskSpec("branin2", options=(("num_rows", 100),)).load())
+    assert run_identity(SPEC, smaller, "default", 3, 5)["config"] != identity["config"]
+
+
+def test_defaults_are_part_of_the_identity(
+    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`default` sets nothing itself; a new default of a function is another configuration."""
+    settings = METHODS["default"].settings(TaskView.of(task))
+    assert settings["optimize"]["alpha"] == 1.0
+    assert settings["fit"]["batch_size"] == 512  # the quick preset's
+    assert settings["model"]["activation"] == "softplus"
+    assert "latent" not in settings
