@@ -112,7 +112,8 @@ def training_gradient(
     activation: Activation,
     out: StackedWeights,
     noise_variance: Tensor | None = None,
-) -> Tensor:
+    first: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     r"""Mean training loss of each network and its gradient in all weights.
 
     Args:
@@ -123,13 +124,16 @@ def training_gradient(
         activation: The activation function.
         out: Tensors that receive the gradient, shaped as ``weights``.
         noise_variance: Known variance of the noise in ``Y``, ``S x N``.
+        first: What the first activation is applied to, ``S x N x h``, where it is known. The weight
+            of the first layer is not looked at then, and receives no gradient.
 
     Returns:
-        The loss, shape ``S``.
+        The loss, shape ``S``, and its gradient in ``first``.
     """
     h, slopes = [Z], []
-    for layer in weights.hidden:
-        value, slope = activation.value_and_slope(affine(layer, h[-1]))
+    for i, layer in enumerate(weights.hidden):
+        z = first if i == 0 and first is not None else affine(layer, h[-1])
+        value, slope = activation.value_and_slope(z)
         h.append(value)
         slopes.append(slope)
     mean, raw = (affine(head, h[-1]).squeeze(-1) for head in (weights.mean, weights.log_std))
@@ -148,11 +152,12 @@ def training_gradient(
         torch.sum(e_raw, dim=1, out=out.log_std.bias)
     for i in range(len(slopes) - 1, -1, -1):
         e = back * slopes[i]
-        torch.bmm(e.mT, h[i], out=out.hidden[i].weight)
+        if i > 0 or first is None:
+            torch.bmm(e.mT, h[i], out=out.hidden[i].weight)
         torch.sum(e, dim=1, out=out.hidden[i].bias)
         if i > 0:
             back = torch.bmm(e, weights.hidden[i].weight)
-    return value.mean(dim=-1)
+    return value.mean(dim=-1), e
 
 
 def adaptation_gradient(

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Keep = Literal["last", "best"]
+FirstLayer = Literal["auto", "dense", "reduced"]
 
 #: Without ``epochs``, training takes about this many minibatches, and at least 20 epochs.
 DEFAULT_NUM_BATCHES: int = 5_000
@@ -91,6 +92,7 @@ def fit_roma_model(
     seed: int | None = None,
     keep: Keep = "last",
     warm_start: bool = False,
+    first_layer: FirstLayer = "auto",
     timeout_sec: float | None = None,
     progress: bool = False,
 ) -> FitHistory:
@@ -116,6 +118,9 @@ def fit_roma_model(
             ``seed + e``. Drawn from torch's global generator by default.
         keep: ``"last"`` or ``"best"`` (lowest validation loss, network by network).
         warm_start: Start from the present weights instead of new ones.
+        first_layer: How the weights of the first layer ascend: ``"dense"``, ``"reduced"`` to the
+            span of the minibatch, or ``"auto"``: reduced where the inputs are more than twice as
+            many as hidden units and rows together. The result is the same but for rounding.
         timeout_sec: Time budget in seconds; when it is used up the best state so far is kept.
         progress: Show a progress bar on standard error.
 
@@ -133,6 +138,7 @@ def fit_roma_model(
     """
     check_choice("loss", loss, get_args(Loss))
     check_choice("keep", keep, get_args(Keep))
+    check_choice("first_layer", first_layer, get_args(FirstLayer))
     check_float("noise_std", noise_std)
     check_float("radius", radius)
     check_float("lr", lr, exclusive=True)
@@ -158,6 +164,7 @@ def fit_roma_model(
         num_validation=num_validation,
         seed=seed,
         warm_start=warm_start,
+        first_layer=first_layer,
     )
     with torch.no_grad():
         history = training.run(training.num_epochs(epochs), keep, timeout_sec, progress)
@@ -182,8 +189,10 @@ class _Training:
         num_validation: int | None,
         seed: int,
         warm_start: bool,
+        first_layer: FirstLayer,
     ) -> None:
         self.loss: Loss = loss
+        self.first_layer = first_layer
         self.noise_std, self.radius = noise_std, radius
         self.num_ascent_steps = num_ascent_steps if radius > 0 else 0
         self.max_grad_norm = max_grad_norm
@@ -319,17 +328,51 @@ class _Training:
         batch = self._batch(rows)
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
-        for _ in range(self.num_ascent_steps):
-            self._gradient(*batch)
-            coefficients = step_coefficients(lengths, self._gradient_norms())
-            self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
-        loss = self._gradient(*batch)
+        if self._use_reduced(rows.shape[1]):
+            loss = self._reduced_ascent(*batch, lengths)
+        else:
+            for _ in range(self.num_ascent_steps):
+                self._gradient(*batch)
+                coefficients = step_coefficients(lengths, self._gradient_norms())
+                self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
+            loss, _ = self._gradient(*batch)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
         self.theta.grad = self.gradient.mul_(self._per_weight(clip))
         self.optimizer.step()
         return loss
 
-    def _gradient(self, Z: Tensor, T: Tensor, V: Tensor | None) -> Tensor:
+    def _use_reduced(self, num_points: int) -> bool:
+        width, d = self.shapes[0]
+        if self.first_layer == "auto":
+            return self.num_ascent_steps > 0 and d > 2 * (width + num_points)
+        return self.first_layer == "reduced"
+
+    def _reduced_ascent(self, Z: Tensor, T: Tensor, V: Tensor | None, lengths: Tensor) -> Tensor:
+        r"""The ascent, and the gradient at its end, without the inputs in between.
+
+        Every step on ``W_1`` is a combination of the rows of ``Z``. So all that the network sees
+        of it, ``Z W_1^T``, moves by ``G e`` with ``G = Z Z^T``, and ``||e^T Z||^2 = <e, G e>``,
+        where ``e`` is the gradient in what the first activation is applied to. Exact.
+        """
+        weight, bias = self.perturbed_views.hidden[0]
+        size, gradients = self.shapes[0].numel(), [*self.gradient_views.tensors()]
+        gram, product = torch.bmm(Z, Z.mT), torch.bmm(Z, weight.mT)
+        for _ in range(self.num_ascent_steps):
+            _, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
+            moved = torch.bmm(gram, e)
+            norm = (e * moved).sum(dim=(1, 2)).clamp_min(0.0).sqrt()
+            norms = torch.cat([norm.unsqueeze(0), stacked_norms(gradients[1:])])
+            coefficients = step_coefficients(lengths, norms)
+            product.addcmul_(moved, coefficients[0].view(-1, 1, 1))
+            rest = self._per_weight(coefficients, start=size)
+            self.perturbed[:, size:].addcmul_(self.gradient[:, size:], rest)
+        loss, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
+        torch.bmm(e.mT, Z, out=gradients[0])
+        return loss
+
+    def _gradient(
+        self, Z: Tensor, T: Tensor, V: Tensor | None, first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         return training_gradient(
             self.perturbed_views,
             Z,
@@ -338,14 +381,15 @@ class _Training:
             activation=self.activation,
             out=self.gradient_views,
             noise_variance=V,
+            first=first,
         )
 
     def _gradient_norms(self) -> Tensor:
         return stacked_norms(self.gradient_views.tensors())
 
-    def _per_weight(self, per_tensor: Tensor) -> Tensor:
-        r"""``T x S`` factors as ``S x P`` factors of the flat weights."""
-        return per_tensor.mT.index_select(1, self.segments)
+    def _per_weight(self, per_tensor: Tensor, start: int = 0) -> Tensor:
+        r"""``T x S`` factors as ``S x P`` factors of the flat weights, from ``start`` on."""
+        return per_tensor.mT.index_select(1, self.segments[start:])
 
     def _predict(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and raw log-std of all networks at ``N x d``, each ``S x N``."""

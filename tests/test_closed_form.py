@@ -134,9 +134,10 @@ class TestTrainingGradient:
         weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
         V = draw(2, num_points, seed=4).square() if noisy else None
         out = weights.map(lambda t: torch.full_like(t, torch.nan))  # all of it is overwritten
-        value = training_gradient(
+        value, e = training_gradient(
             weights, Z, Y, loss=loss, activation=phi, out=out, noise_variance=V
         )
+        torch.testing.assert_close(torch.bmm(e.mT, Z), out.hidden[0].weight)
         tensors = [t.clone().requires_grad_() for t in weights.tensors()]
         current = StackedWeights.from_tensors(tensors)
         expected = []

@@ -253,14 +253,14 @@ def worst_loss(model: RoMAModel, radius: float, num_steps: int = 10) -> tuple[fl
     Z = model.standardize_inputs(model.train_X).unsqueeze(0)
     T = model.standardize_outcomes(model.train_Y).mT
     options: dict[str, Any] = {"loss": "squared_error", "activation": model.network.activation}
-    plain = training_gradient(weights, Z, T, out=out, **options)
+    plain, _ = training_gradient(weights, Z, T, out=out, **options)
     lengths = step_lengths(start, radius, num_steps)
     for _ in range(num_steps):
         training_gradient(weights, Z, T, out=out, **options)
         factors = step_coefficients(lengths, stacked_norms(out.tensors()))
         for t, g, c in zip(weights.tensors(), out.tensors(), factors, strict=True):
             t += g * c.view(-1, *[1] * (g.dim() - 1))
-    return plain.item(), training_gradient(weights, Z, T, out=out, **options).item()
+    return plain.item(), training_gradient(weights, Z, T, out=out, **options)[0].item()
 
 
 QUIET: dict[str, Any] = {
@@ -270,6 +270,49 @@ QUIET: dict[str, Any] = {
     "noise_std": 0.0,
     "num_validation": 0,
 }
+
+
+class TestFirstLayer:
+    """The reduced ascent is exact."""
+
+    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    @pytest.mark.parametrize(("m", "members"), [(1, 1), (2, 3)])
+    @pytest.mark.parametrize(("radius", "steps"), [(0.1, 7), (0.0, 5), (0.05, 0)])
+    def test_weights(self, loss: Any, m: int, members: int, radius: float, steps: int) -> None:
+        options = {"loss": loss, "radius": radius, "num_ascent_steps": steps, "epochs": 3}
+        dense, reduced = (
+            fitted(m, {"num_members": members}, first_layer=form, **options)
+            for form in ("dense", "reduced")
+        )
+        for a, b in zip(dense.network.tensors, reduced.network.tensors, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+    def test_duplicate_rows_without_noise(self) -> None:
+        """A Gram matrix without full rank."""
+        X, Y = draw(6, D).repeat(4, 1), draw(6, 1).repeat(4, 1)
+        options = {"noise_std": 0.0, "radius": 0.1, "epochs": 3, "seed": 0, "num_validation": 0}
+        models = [RoMAModel(X, Y, hidden_sizes=(8,)) for _ in range(2)]
+        for model, form in zip(models, ("dense", "reduced"), strict=True):
+            fit_roma_model(model, first_layer=form, **options)  # type: ignore[arg-type]
+        for a, b in zip(*(m.network.tensors for m in models), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize(("d", "reduced"), [(26, False), (27, True)])
+    def test_auto(self, d: int, reduced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[bool] = []
+        ascent = fit_module._Training._reduced_ascent
+        monkeypatch.setattr(
+            fit_module._Training,
+            "_reduced_ascent",
+            lambda *args: seen.append(True) or ascent(*args),
+        )
+        model = RoMAModel(draw(10, d), draw(10, 1), hidden_sizes=(8,))
+        fit_roma_model(model, epochs=1, batch_size=5, num_validation=0)
+        assert bool(seen) == reduced
+
+    def test_unknown(self) -> None:
+        with pytest.raises(ValueError, match=r"`first_layer` must be one of .* received 'wide'"):
+            fit(make_model(), first_layer="wide")
 
 
 class TestRobustness:
