@@ -59,7 +59,7 @@ class Proposal:
         std: Its predictive standard deviation, ``q``.
         distance: Distance to the nearest known design, ``q``, in standard deviations of the
             data per input (root mean square over the inputs that the proxy sees: the encoded ones,
-            where there is an encoding); 0 for a known design.
+            where there is an encoding); 0, but for rounding, for a known design.
         model: The fitted model.
         history: History of stage 1.
         trajectory: Record of stage 2, if one was asked for.
@@ -93,7 +93,12 @@ class Proposal:
 
     @property
     def reconstruction(self) -> dict[str, float]:
-        """Share of held-out sequences that come back from the latent space of their column."""
+        """Share of held-out sequences that come back from the latent space of their column.
+
+        With a latent space in place of columns, for tensors of tokens, its key is ``"tokens"``.
+        """
+        if isinstance(self.encoding, LatentSpace):
+            return {"tokens": self.encoding.history.sequence_accuracy[-1]}
         blocks: Any = self.encoding.blocks if isinstance(self.encoding, ColumnEncoding) else []
         spaces = zip(self.columns, blocks, strict=False)
         return {

@@ -23,6 +23,9 @@ Kind = Literal["number", "integer", "boolean", "category", "sequence"]
 #: Text columns with more different values than this are no categories.
 MAX_CATEGORIES: int = 100
 
+#: With more values than this, half of them at least have to come twice.
+MAX_RARE_CATEGORIES: int = 10
+
 
 @dataclass(frozen=True)
 class Column:
@@ -57,7 +60,7 @@ class Column:
         numbers = part.flatten().tolist()
         if self.kind == "category":
             return [self.values[int(v)] for v in numbers]
-        cast = {"number": float, "integer": int, "boolean": bool}[self.kind]
+        cast: Any = {"number": float, "integer": round, "boolean": bool}[self.kind]
         return [cast(v) for v in numbers]
 
     def number(self, argument: str, value: Any) -> Any:
@@ -212,6 +215,11 @@ def _from_frame(
             raise InputDataError(
                 f"`{argument}` names the objective {objective!r}; leave one of them out."
             )
+    both = [name for name in sequences if name in ignore]
+    if both:
+        raise InputDataError(
+            f"`ignore` and `sequences` both name {both}; leave each out of one of them."
+        )
     frame = frame.drop(columns=ignore)
     Y = torch.tensor(_numbers(frame, objective), dtype=dtype, device=device).unsqueeze(-1)
     blocks: list[Tensor] = []
@@ -265,7 +273,8 @@ def _read_categories(column: pd.Series[Any], name: str, start: int) -> tuple[Ten
             "does it hold texts; leave it out with `ignore` or encode it as numbers."
         )
     values = sorted(set(column.tolist()), key=str)
-    if len(values) > MAX_CATEGORIES or (len(values) == len(column) and len(values) > 1):
+    names = len(values) > MAX_RARE_CATEGORIES and 2 * len(values) > len(column)
+    if len(values) > MAX_CATEGORIES or names or 1 < len(values) == len(column):
         raise InputDataError(
             f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}) and "
             f"holds {len(values)} different texts in {len(column)} rows, too many for categories; "

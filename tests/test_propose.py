@@ -558,6 +558,7 @@ class TestTensorsOfTokens:
         space = lossless_space(DNA, tokens)
         proposal = make(tokens, values, encoding=space)
         assert space.reconstruction(proposal.candidates) == 1.0
+        assert proposal.reconstruction == {"tokens": space.history.sequence_accuracy[-1]}
         with pytest.raises(UnsupportedError, match="LatentSpace mixes the columns"):
             make(tokens, values, encoding=space, fixed_features={0: 1.0})
 

@@ -254,6 +254,28 @@ def test_texts_that_are_no_categories() -> None:
         read_table(pd.DataFrame({"name": ["x", "y"], "y": [1.0, 2.0]}), "y")
 
 
+@pytest.mark.parametrize(("rows", "fine"), [(22, True), (21, False)])
+def test_one_repeated_text_makes_no_categories(rows: int, fine: bool) -> None:
+    """Eleven values, once or twice each."""
+    frame = pd.DataFrame({"name": [f"s{i % 11}" for i in range(rows)], "y": range(rows)})
+    if fine:
+        assert read_table(frame, "y").parts[0].kind == "category"
+    else:
+        with pytest.raises(InputDataError, match="holds 11 different texts in 21 rows, too many"):
+            read_table(frame, "y")
+
+
+def test_integers_that_post_processing_left_beside_an_integer() -> None:
+    table = read_table(pd.DataFrame({"n": [1, 2, 5], "y": [1.0, 2.0, 3.0]}), "y")
+    assert table.restore(torch.tensor([[1.9999999], [5.0000001]])) == {"n": [2, 5]}
+
+
+def test_column_that_is_ignored_and_a_sequence() -> None:
+    frame = pd.DataFrame({"s": ["ab", "ba"], "x": [1.0, 2.0], "y": [1.0, 2.0]})
+    with pytest.raises(InputDataError, match=r"`ignore` and `sequences` both name \['s'\]"):
+        read_table(frame, "y", ignore=["s"], sequences=["s"])
+
+
 NAN = float("nan")
 PAIR = torch.rand(3, 2)
 

@@ -110,7 +110,8 @@ def fit_sequence_vae(
             f"`tokens` must have shape n x {vae.length}, received {tuple(tokens.shape)}."
         )
     generator = torch.Generator().manual_seed(seed)
-    device = next(vae.parameters()).device
+    weight = next(vae.parameters())
+    device, dtype = weight.device, weight.dtype
     train, held_out = _split(tokens.long(), num_validation, generator, device)
     batches = math.ceil(len(train) / batch_size)
     epochs = max(10, round(DEFAULT_NUM_BATCHES / batches)) if epochs is None else epochs
@@ -123,7 +124,8 @@ def fit_sequence_vae(
         for rows in order.split(batch_size):
             share = step / (epochs * batches)
             optimizer.param_groups[0]["lr"] = lr * _schedule(share)
-            noise = torch.randn(len(rows), vae.latent_dim, generator=generator).to(device)
+            shape = (len(rows), vae.latent_dim)
+            noise = torch.randn(shape, generator=generator, dtype=dtype).to(device)
             loss = vae.loss(train[rows], beta * min(1.0, share / WARM_UP), noise)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

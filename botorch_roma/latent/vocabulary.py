@@ -25,7 +25,8 @@ class Vocabulary:
         padded: Whether sequences may be shorter than the longest one.
 
     Raises:
-        ValueError: For no, empty or repeated symbols.
+        ValueError: For no, empty or repeated symbols, and such that two sequences of them can be
+            one text (``a``, ``b`` and ``ab``).
 
     Example:
         >>> dna = Vocabulary("acgt")
@@ -44,6 +45,11 @@ class Vocabulary:
             raise ValueError(
                 "`symbols` must be different texts of at least one character, received "
                 f"{list(self.symbols)[:20]}" + (f" with {repeated} repeated." if repeated else ".")
+            )
+        if not _uniquely_decodable(self.symbols):
+            raise ValueError(
+                "`symbols` must not make one text of two different sequences, received "
+                f"{list(self.symbols)[:20]}; set them off, for instance with brackets."
             )
 
     @classmethod
@@ -161,3 +167,20 @@ def _check_strings(strings: Sequence[str]) -> None:
 
 def _shorten(text: str, limit: int = 40) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _uniquely_decodable(symbols: Sequence[str]) -> bool:
+    """Whether no two sequences of symbols are one text, by the test of Sardinas and Patterson."""
+    if len({len(s) for s in symbols}) == 1:
+        return True
+    code = set(symbols)
+    rests = {b[len(a) :] for a in code for b in code if a != b and b.startswith(a)}
+    seen: set[str] = set()
+    while rests:  # what one of two readings is ahead of the other
+        if rests & code:
+            return False
+        seen |= rests
+        ahead = {s[len(r) :] for r in rests for s in code if s.startswith(r)}
+        ahead |= {r[len(s) :] for r in rests for s in code if r.startswith(s)}
+        rests = ahead - seen
+    return True

@@ -5,6 +5,7 @@ The set of allowed designs: bounds, fixed features, linear and nonlinear constra
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Mapping
 
@@ -204,6 +205,12 @@ class FeasibleSet:
         r"""Which of ``B x d`` designs satisfy all nonlinear constraints, ``B`` of bool."""
         feasible = [all(float(c(x)) >= 0.0 for c in self.nonlinear) for x in X.detach()]
         return torch.tensor(feasible, device=X.device)
+
+    def with_nonlinear(self, constraints: list[NonlinearConstraint]) -> FeasibleSet:
+        """The same set with other nonlinear constraints."""
+        other = copy.copy(self)
+        other.nonlinear = _check_nonlinear(constraints)
+        return other
 
     def check_nonlinear(self, X: Tensor) -> None:
         r"""Raise ``InfeasibilityError`` if ``B x d`` start designs break nonlinear constraints."""

@@ -10,9 +10,18 @@ from typing import Any
 
 import torch
 from botorch.acquisition import AcquisitionFunction
-from botorch.exceptions.errors import UnsupportedError
+from botorch.acquisition.objective import (
+    IdentityMCObjective,
+    LinearMCObjective,
+    MCAcquisitionObjective,
+    PosteriorTransform,
+    ScalarizedPosteriorTransform,
+)
+from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
 from botorch.models.model import ModelList
+from botorch.posteriors import Posterior
 from torch import Tensor
+from torch.nn import Module
 
 from botorch_roma._compat import replace_modules
 from botorch_roma.latent.encoding import Encoding
@@ -42,6 +51,13 @@ def find_encoding(acq_function: AcquisitionFunction) -> Encoding | None:
         raise UnsupportedError(
             "All models of `acq_function` must be RoMA models with the same encoding, received "
             f"{[type(e).__name__ for e in found] + others}."
+        )
+    inner = [m for m in acq_function.modules() if isinstance(m, AcquisitionFunction)][1:]
+    if inner:
+        raise UnsupportedError(
+            f"{type(acq_function).__name__} around {type(inner[0]).__name__} reads or holds "
+            "designs itself, which are vectors where a model has an encoding; pass "
+            f"{type(inner[0]).__name__} itself, `fixed_features`, or constraints."
         )
     if len(encodings) < len(found):
         raise UnsupportedError(
@@ -102,13 +118,20 @@ def encoded_problem(
             cannot express.
         ValueError: For fixed features that are no tokens.
     """
-    encoded = {m: m.encoded() for m in roma_models(acq_function)}
+    encoded: dict[Module, Module] = {m: m.encoded() for m in roma_models(acq_function)}
+    train_X = roma_models(acq_function)[0].train_X
+    for module in acq_function.modules():
+        if isinstance(module, _BLIND):
+            continue
+        if isinstance(module, MCAcquisitionObjective):
+            encoded[module] = _DecodedObjective(module, encoding)
+        elif isinstance(module, PosteriorTransform):
+            encoded[module] = _DecodedTransform(module, encoding)
     inner: Any = replace_modules(acq_function, encoded)
     pending = getattr(inner, "X_pending", None)
     if pending is not None:
         inner.X_pending = encoding.encode(pending)
     model = roma_models(inner)[0]
-    train_X = next(iter(encoded)).train_X
     feasible_set = FeasibleSet(
         encoding.encode_bounds(designs.bounds).to(train_X),
         fixed_features=_fixed_columns(encoding, designs.fixed, train_X[:1]),
@@ -121,6 +144,74 @@ def encoded_problem(
         scale=input_scale(model),
     )
     return Problem(inner, feasible_set, designs, encoding.encode, encoding.decode, encoding.snap)
+
+
+def surviving_set(
+    designs: FeasibleSet,
+    encoding: Encoding,
+    nonlinear_inequality_constraints: list[NonlinearConstraint] | None,
+) -> FeasibleSet:
+    r"""The designs allowed that also meet nonlinear constraints once encoded and decoded.
+
+    Args:
+        designs: The designs allowed.
+        encoding: The encoding; a latent space does not return every design.
+        nonlinear_inequality_constraints: Those of the designs.
+    """
+    if not nonlinear_inequality_constraints:
+        return designs
+    decoded = [_decoded(callable_, encoding) for callable_, _ in nonlinear_inequality_constraints]
+    survives = [(lambda x, c=c: c(encoding.encode(x.unsqueeze(0))[0]), True) for c in decoded]
+    return designs.with_nonlinear([*nonlinear_inequality_constraints, *survives])
+
+
+def check_survival(designs: FeasibleSet, surviving: FeasibleSet, start: Tensor) -> None:
+    r"""Raise for start designs ``n x d`` that break a constraint only once encoded and decoded.
+
+    Raises:
+        InfeasibilityError: If there is one; names it.
+    """
+    lost = designs.nonlinear_feasible(start) & ~surviving.nonlinear_feasible(start)
+    if bool(lost.any()):
+        raise InfeasibilityError(
+            f"{int(lost.sum())} of {len(start)} start designs (the first is number "
+            f"{int(lost.nonzero()[0])}) satisfy `nonlinear_inequality_constraints`, but the "
+            "designs that the encoding makes of them do not; leave them out of "
+            "`batch_initial_conditions`, or use an encoding that loses nothing (one-hot)."
+        )
+
+
+class _DecodedObjective(MCAcquisitionObjective):
+    """An objective that may look at designs, where vectors move."""
+
+    def __init__(self, objective: MCAcquisitionObjective, encoding: Encoding) -> None:
+        super().__init__()
+        self.objective = objective
+        self._encoding = [encoding]  # not a module of the acquisition function
+
+    def forward(self, samples: Tensor, X: Tensor | None = None) -> Tensor:
+        return self.objective(samples, X=None if X is None else self._encoding[0].decode(X))
+
+
+class _DecodedTransform(PosteriorTransform):
+    """A posterior transform that may look at designs, where vectors move."""
+
+    def __init__(self, transform: PosteriorTransform, encoding: Encoding) -> None:
+        super().__init__()
+        self.transform = transform
+        if hasattr(transform, "scalarize"):
+            self.scalarize = transform.scalarize
+        self._encoding = [encoding]
+
+    def evaluate(self, Y: Tensor, X: Tensor | None = None) -> Tensor:
+        return self.transform.evaluate(Y, X=None if X is None else self._encoding[0].decode(X))
+
+    def forward(self, posterior: Posterior, X: Tensor | None = None) -> Posterior:
+        return self.transform(posterior, X=None if X is None else self._encoding[0].decode(X))
+
+
+#: What does not look at designs.
+_BLIND = (IdentityMCObjective, LinearMCObjective, ScalarizedPosteriorTransform)
 
 
 def _fixed_columns(

@@ -18,7 +18,13 @@ from botorch_roma.closed_form import Loss
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.distinct import distinct_candidates
-from botorch_roma.optim.encoded import encoded_problem, find_encoding, plain_problem
+from botorch_roma.optim.encoded import (
+    check_survival,
+    encoded_problem,
+    find_encoding,
+    plain_problem,
+    surviving_set,
+)
 from botorch_roma.optim.generation import final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
@@ -181,7 +187,7 @@ def optimize_acqf_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=scale,
     )
-    encoding = find_encoding(acq_function)
+    encoding, start_set = find_encoding(acq_function), feasible_set
     if encoding is None:
         problem = plain_problem(acq_function, feasible_set)
     else:
@@ -189,6 +195,7 @@ def optimize_acqf_roma(
         problem = encoded_problem(
             acq_function, encoding, feasible_set, nonlinear_inequality_constraints
         )
+        start_set = surviving_set(feasible_set, encoding, nonlinear_inequality_constraints)
     if ic_gen_kwargs and ic_generator is None:
         raise UnsupportedError(
             f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
@@ -205,7 +212,7 @@ def optimize_acqf_roma(
             num_restarts,
             raw_samples,
             options=options,
-            feasible_set=feasible_set,
+            feasible_set=start_set,
         )
     else:
         start = ic_generator(
@@ -225,6 +232,7 @@ def optimize_acqf_roma(
     if encoding is not None:
         start = feasible_set.project(start, final=True)
         encoding.check_designs(start)
+        check_survival(feasible_set, start_set, start)
     result = run_updates(
         problem.encode(start),
         problem.acq_function,

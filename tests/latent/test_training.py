@@ -256,3 +256,15 @@ class TestBadInput:
         message = r"The loss of the VAE became nan in epoch 0; lower `lr`, received 0\.01"
         with pytest.raises(ModelFittingError, match=message):
             fit(vae)
+
+
+def test_default_dtype_changed_after_the_vae_was_made() -> None:
+    vae = make(3, 4)
+    tokens = torch.randint(3, (20, 4), generator=torch.Generator().manual_seed(0))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        fit_sequence_vae(vae, tokens, epochs=1)
+    finally:
+        torch.set_default_dtype(before)
+    assert {p.dtype for p in vae.parameters()} == {torch.float32}

@@ -207,3 +207,24 @@ class TestCheckTokens:
     def test_neither_complex_nor_boolean(self, tokens: torch.Tensor) -> None:
         with pytest.raises(ValueError, match=f"integers from 0 to 3, received {tokens.dtype}"):
             check_tokens(tokens, 4)
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        ["a", "b", "ab"],
+        ["a", "ab", "bc", "c"],  # abc
+        ["a", "aa"],
+        ["01", "10", "0", "11"],  # 0110 is 01 10 and 0 11 0
+    ],
+)
+def test_two_sequences_that_are_one_text(symbols: list[str]) -> None:
+    with pytest.raises(ValueError, match="must not make one text of two different sequences"):
+        Vocabulary(symbols)
+
+
+@pytest.mark.parametrize(
+    "symbols", ["acgt", ["[C]", "[O]", "[=C]"], ["a", "ab", "abb"], ["0", "10", "110"]]
+)
+def test_sequences_that_are_different_texts(symbols: list[str]) -> None:
+    assert list(Vocabulary(symbols).symbols) == list(symbols)

@@ -12,7 +12,14 @@ from botorch.acquisition import (
     qLogExpectedImprovement,
     qSimpleRegret,
 )
-from botorch.acquisition.objective import LinearMCObjective, ScalarizedPosteriorTransform
+from botorch.acquisition.fixed_feature import FixedFeatureAcquisitionFunction
+from botorch.acquisition.objective import (
+    ExpectationPosteriorTransform,
+    GenericMCObjective,
+    LinearMCObjective,
+    ScalarizedPosteriorTransform,
+)
+from botorch.acquisition.proximal import ProximalAcquisitionFunction
 from botorch.exceptions import InputDataWarning, OptimizationWarning
 from botorch.exceptions.errors import (
     CandidateGenerationError,
@@ -22,6 +29,8 @@ from botorch.exceptions.errors import (
 )
 from botorch.models import ModelList, SingleTaskGP
 from botorch.models.transforms import Normalize
+from botorch.posteriors import Posterior, TransformedPosterior
+from botorch.sampling import SobolQMCNormalSampler
 from torch import Tensor
 
 from botorch_roma import (
@@ -87,6 +96,10 @@ def optimize(
         assert encoding is not None
         bounds = encoding.design_bounds
     return optimize_acqf_roma(acq_function, bounds, q, **{**FAST, **options})[0]
+
+
+def sampler() -> SobolQMCNormalSampler:
+    return SobolQMCNormalSampler(torch.Size([8]), seed=0)
 
 
 def num_distinct(X: Tensor) -> int:
@@ -635,6 +648,76 @@ class TestStartDesigns:
                 batch_initial_conditions=start,
                 nonlinear_inequality_constraints=[constraint],
             )
+
+    def test_start_designs_whose_stand_in_is_not_allowed(self, lossless_space: MakeSpace) -> None:
+        """All latents stand for one sequence, which breaks a constraint that its rows meet."""
+        X = sequences(30)
+        bad = torch.tensor([[2.0, 2.0, 2.0, 2.0]], dtype=torch.double)
+        space = constant_space(bad, lossless_space(DNA, X, min_reconstruction=0.0))
+        model = fitted(X, outcomes(X), space)
+        options: dict[str, Any] = {
+            "q": 2,
+            "nonlinear_inequality_constraints": [(lambda x: 1.5 - (x == 2.0).sum(), True)],
+        }
+        with pytest.raises(InfeasibilityError, match="Only 0 of 2 start designs satisfy"):
+            optimize(PosteriorMean(model), **options)
+        start = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 1.0]], dtype=torch.double)
+        with (
+            pytest.warns(InputDataWarning, match="loses the start designs"),
+            pytest.raises(InfeasibilityError, match=r"2 of 2 start .* that the encoding makes of"),
+        ):
+            optimize(PosteriorMean(model), batch_initial_conditions=start, **options)
+
+
+class TestWhatLooksAtDesigns:
+    """Objectives and posterior transforms see tokens; wrappers that hold designs are refused."""
+
+    @staticmethod
+    def check_values(acqf: AcquisitionFunction) -> None:
+        """Vectors have the values of the designs that they stand for."""
+        problem, _ = problem_of(acqf)
+        X = sequences(20, seed=3)
+        values = acqf(X.unsqueeze(1))
+        torch.testing.assert_close(problem.acq_function(problem.encode(X).unsqueeze(1)), values)
+        assert bool((values < -50.0).any())
+        assert bool((values > -50.0).any())
+        optimize(acqf)  # at least it runs: a value that jumps has no gradient
+
+    def test_objective(self, one_hot: RoMAModel) -> None:
+        def no_twos(samples: Tensor, X: Tensor | None = None) -> Tensor:
+            assert X is not None
+            assert X.shape[-1] == 4
+            return samples[..., 0] - 100.0 * (X == 2.0).sum(dim=-1)
+
+        objective = GenericMCObjective(no_twos)
+        self.check_values(qSimpleRegret(one_hot, sampler=sampler(), objective=objective))
+
+    def test_posterior_transform(self, one_hot: RoMAModel) -> None:
+        class NoTwos(ExpectationPosteriorTransform):
+            def forward(self, posterior: Posterior, X: Tensor | None = None) -> Posterior:
+                assert X is not None
+                assert X.shape[-1] == 4
+                shift = 100.0 * (X == 2.0).sum(dim=-1, keepdim=True)
+                return TransformedPosterior(posterior, lambda Y: Y - shift, lambda m, v: m - shift)
+
+        self.check_values(PosteriorMean(one_hot, posterior_transform=NoTwos(n_w=1)))
+
+    def test_the_objective_itself_stays(self, one_hot: RoMAModel) -> None:
+        objective = GenericMCObjective(lambda samples, X=None: samples[..., 0])
+        acqf = qSimpleRegret(one_hot, sampler=sampler(), objective=objective)
+        optimize(acqf)
+        assert acqf.objective is objective
+
+    @pytest.mark.parametrize("wrapper", ["fixed", "proximal"])
+    def test_wrappers(self, one_hot: RoMAModel, wrapper: str) -> None:
+        inner = PosteriorMean(one_hot)
+        acqf: AcquisitionFunction
+        if wrapper == "fixed":
+            acqf = FixedFeatureAcquisitionFunction(inner, d=4, columns=[0], values=[1.0])
+        else:
+            acqf = ProximalAcquisitionFunction(inner, torch.ones(4, dtype=torch.double))
+        with pytest.raises(UnsupportedError, match="around PosteriorMean reads or holds designs"):
+            optimize(acqf, bounds=torch.tensor([[0.0] * 4, [3.0] * 4]).double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
