@@ -19,7 +19,7 @@ import torch
 import typer
 
 from botorch_roma.benchmark.jobs import TaskSpec, score
-from botorch_roma.benchmark.methods import ProxyCache, RoMAMethod, TaskView
+from botorch_roma.benchmark.methods import ProxyCache, RoMAMethod
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "one-hot": ("one_hot", {}),
@@ -33,7 +33,7 @@ def run_seed(spec: TaskSpec, seed: int, q: int) -> list[dict[str, Any]]:
     """All rows of one seed; latent spaces and proxies are shared where they are the same."""
     torch.set_num_threads(1)
     task, proxies = spec.load(), ProxyCache()
-    view = TaskView.of(task)
+    view = task.without_oracle()
     results = {
         name: RoMAMethod("default", encoding, changes).run(view, q, seed, proxies)
         for name, (encoding, changes) in ROWS.items()

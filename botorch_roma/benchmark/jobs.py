@@ -14,7 +14,7 @@ from botorch.exceptions import ModelFittingError
 
 import botorch_roma
 from botorch_roma.benchmark.memory import peak_memory
-from botorch_roma.benchmark.methods import METHODS, MethodResult, ProxyCache, TaskView
+from botorch_roma.benchmark.methods import METHODS, MethodResult, ProxyCache
 from botorch_roma.benchmark.store import Record, config_hash
 from botorch_roma.optim.initializers import distinct_keys
 from botorch_roma.tasks import OfflineTask, load_task
@@ -51,12 +51,12 @@ def _load(spec: TaskSpec) -> OfflineTask:
     return spec.load()
 
 
-def run_identity(spec: TaskSpec, view: TaskView, method: str, seed: int, q: int) -> Record:
+def run_identity(spec: TaskSpec, blind: OfflineTask, method: str, seed: int, q: int) -> Record:
     r"""The fields that a run is known by.
 
     Args:
         spec: The task.
-        view: Its visible part.
+        blind: Its visible part.
         method: Name of the method.
         seed: Seed of the run.
         q: Number of candidates.
@@ -66,9 +66,9 @@ def run_identity(spec: TaskSpec, view: TaskView, method: str, seed: int, q: int)
         of candidates, the method's settings), ``seed``, ``version``.
     """
     settings = {
-        "task": [dict(spec.options), str(spec.dtype), list(view.X.shape)],
+        "task": [dict(spec.options), str(spec.dtype), list(blind.X.shape)],
         "q": q,
-        "method": METHODS[method].settings(view),
+        "method": METHODS[method].settings(blind),
     }
     return {
         "task": spec.name,
@@ -92,25 +92,25 @@ def run_job(job: Job) -> list[Record]:
     torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
     try:
         task, proxies = _load(job.spec), ProxyCache()
-        view = TaskView.of(task)
-        return [_run_method(task, view, name, job, proxies) for name in job.methods]
+        blind = task.without_oracle()
+        return [_run_method(task, blind, name, job, proxies) for name in job.methods]
     finally:
         torch.set_num_threads(threads)
 
 
 def _run_method(
-    task: OfflineTask, view: TaskView, method: str, job: Job, proxies: ProxyCache
+    task: OfflineTask, blind: OfflineTask, method: str, job: Job, proxies: ProxyCache
 ) -> Record:
     calls, refused = task.num_oracle_calls, None
     with peak_memory() as peak:
         try:
-            result = METHODS[method].run(view, job.q, job.seed, proxies)
+            result = METHODS[method].run(blind, job.q, job.seed, proxies)
         except ModelFittingError as error:
             result, refused = None, str(error)
     if task.num_oracle_calls > calls:
         raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
     return {
-        **run_identity(job.spec, view, method, job.seed, job.q),
+        **run_identity(job.spec, blind, method, job.seed, job.q),
         **(score(task, result) if result is not None else {}),
         "refused": refused,
         "peak_memory_mb": peak.megabytes,

@@ -2,7 +2,7 @@ r"""
 The methods of a benchmark table: RoMA's presets, plain gradient ascent, the trivial rows.
 
 Every method has the same signature: a task's visible data in, ``q`` candidates out. None of them
-can reach the oracle: they are handed a :class:`TaskView`, which has none.
+can reach the oracle: they are handed a copy of the task that has none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,6 @@ from botorch_roma.latent import (
     Encoding,
     LatentSpace,
     OneHotEncoding,
-    Vocabulary,
     make_sequence_encoding,
 )
 from botorch_roma.models.roma import RoMAModel
@@ -35,37 +34,6 @@ from botorch_roma.tasks import OfflineTask
 from botorch_roma.validation import check_choice
 
 
-@dataclass(frozen=True)
-class TaskView:
-    """What a method may see of a task: everything but the oracle."""
-
-    name: str
-    X: Tensor
-    Y: Tensor
-    bounds: Tensor
-    vocabulary: Vocabulary | None
-    fixed_features: Mapping[int, float]
-    post_processing_func: Callable[[Tensor], Tensor] | None
-    start_designs: Callable[[int], tuple[Tensor, Tensor]]
-    random_designs: Callable[[int, int], Tensor]
-
-    @classmethod
-    def of(cls, task: OfflineTask) -> TaskView:
-        """The view of a task."""
-        blind = task.without_oracle()
-        return cls(
-            name=task.name,
-            X=task.X,
-            Y=task.Y,
-            bounds=task.bounds,
-            vocabulary=task.vocabulary,
-            fixed_features=task.fixed_features,
-            post_processing_func=task.post_processing_func,
-            start_designs=blind.start_designs,
-            random_designs=blind.random_designs,
-        )
-
-
 @dataclass
 class ProxyCache:
     """Encodings and fitted proxies by configuration and seed, so that methods can share one."""
@@ -73,30 +41,32 @@ class ProxyCache:
     encodings: dict[str, tuple[Encoding, float]] = field(default_factory=dict)
     models: dict[str, tuple[RoMAModel, float]] = field(default_factory=dict)
 
-    def encoding(self, view: TaskView, preset: Preset, seed: int) -> tuple[Encoding | None, float]:
+    def encoding(
+        self, task: OfflineTask, preset: Preset, seed: int
+    ) -> tuple[Encoding | None, float]:
         """The encoding of a task's designs and the seconds that its training took."""
-        if view.vocabulary is None:
+        if task.vocabulary is None:
             return None, 0.0
-        key = json.dumps([view.name, preset.encoding, preset.latent, seed], sort_keys=True)
+        key = json.dumps([task.name, preset.encoding, preset.latent, seed], sort_keys=True)
         if key not in self.encodings:
             start = time.perf_counter()
             encoding = make_sequence_encoding(
-                preset.encoding, view.X, view.vocabulary, **{"seed": seed, **preset.latent}
+                preset.encoding, task.X, task.vocabulary, **{"seed": seed, **preset.latent}
             )
             self.encodings[key] = (encoding, time.perf_counter() - start)
         return self.encodings[key]
 
-    def get(self, view: TaskView, preset: Preset, seed: int) -> tuple[RoMAModel, float]:
+    def get(self, task: OfflineTask, preset: Preset, seed: int) -> tuple[RoMAModel, float]:
         """A fitted model and the seconds that its training took, with that of its latent space."""
-        settings = [view.name, preset.model, preset.fit, preset.encoding, preset.latent, seed]
+        settings = [task.name, preset.model, preset.fit, preset.encoding, preset.latent, seed]
         key = json.dumps(settings, sort_keys=True)
         if key not in self.models:
-            encoding, encoding_seconds = self.encoding(view, preset, seed)
+            encoding, encoding_seconds = self.encoding(task, preset, seed)
             start = time.perf_counter()
             with warnings.catch_warnings():
                 # the constant columns are in `fixed_features`
                 warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
-                model = RoMAModel(view.X, view.Y, encoding, seed=seed, **preset.model)
+                model = RoMAModel(task.X, task.Y, encoding, seed=seed, **preset.model)
             fit_roma_model(model, **{"seed": seed, **preset.fit})
             self.models[key] = (model, encoding_seconds + time.perf_counter() - start)
         return self.models[key]
@@ -115,7 +85,7 @@ class MethodResult:
     reconstruction: float | None = None
 
 
-def _no_settings(view: TaskView) -> dict[str, Any]:
+def _no_settings(task: OfflineTask) -> dict[str, Any]:
     return {}
 
 
@@ -126,7 +96,7 @@ class Method:
     Attributes:
         name: Name on the command line.
         label: Name in tables.
-        run: ``(view, q, seed, proxies) -> MethodResult``.
+        run: ``(task, q, seed, proxies) -> MethodResult``.
         settings: All that the method does on a task depends on, defaults written out; the
             configuration hash of a stored run is made of it.
         group: Methods of a group run in one process, to share latent spaces and proxies.
@@ -136,8 +106,8 @@ class Method:
 
     name: str
     label: str
-    run: Callable[[TaskView, int, int, ProxyCache], MethodResult]
-    settings: Callable[[TaskView], dict[str, Any]] = _no_settings
+    run: Callable[[OfflineTask, int, int, ProxyCache], MethodResult]
+    settings: Callable[[OfflineTask], dict[str, Any]] = _no_settings
     group: str = ""
     seeded: bool = True
     discrete: bool = False
@@ -157,44 +127,44 @@ class RoMAMethod:
     encoding: str | None = None
     changes: dict[str, Any] = field(default_factory=dict)
 
-    def preset(self, view: TaskView) -> Preset:
+    def preset(self, task: OfflineTask) -> Preset:
         """The configuration on a task."""
-        discrete = view.vocabulary is not None
+        discrete = task.vocabulary is not None
         preset = get_preset(
-            self.preset_name, view.name, discrete=discrete, num_rows=view.X.shape[0]
+            self.preset_name, task.name, discrete=discrete, num_rows=task.X.shape[0]
         )
         if self.encoding is not None:
             preset = replace(preset, encoding=self.encoding)
         return replace(preset, optimize={**preset.optimize, **self.changes})
 
-    def settings(self, view: TaskView) -> dict[str, Any]:
+    def settings(self, task: OfflineTask) -> dict[str, Any]:
         """The configuration with the defaults of the functions written out."""
-        preset = self.preset(view)
+        preset = self.preset(task)
         settings: dict[str, Any] = {
             "model": _defaults(RoMAModel) | preset.model,
             "fit": _defaults(fit_roma_model) | preset.fit,
             "optimize": _defaults(optimize_acqf_roma) | preset.optimize,
         }
-        if view.vocabulary is not None:
+        if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":
                 settings["latent"] = _defaults(LatentSpace.fit) | preset.latent
         return settings
 
-    def run(self, view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+    def run(self, task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         """Fit, or take from ``proxies``, and optimise."""
-        preset = self.preset(view)
-        model, fit_seconds = proxies.get(view, preset, seed)
+        preset = self.preset(task)
+        model, fit_seconds = proxies.get(task, preset, seed)
         start = time.perf_counter()
         with warnings.catch_warnings():
             # the published latent spaces lose their start designs: the table says how many
             warnings.filterwarnings("ignore", "This latent space loses", InputDataWarning)
             candidates, _ = optimize_acqf_roma(
                 PosteriorMean(model),
-                view.bounds,
+                task.bounds,
                 q,
-                fixed_features=None if view.vocabulary is not None else view.fixed_features,
-                post_processing_func=view.post_processing_func,
+                fixed_features=None if task.vocabulary is not None else task.fixed_features,
+                post_processing_func=task.post_processing_func,
                 **preset.optimize,
             )
         seconds = time.perf_counter() - start
@@ -209,23 +179,23 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def _random(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-    return MethodResult(view.random_designs(q, seed))
+def _random(task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+    return MethodResult(task.random_designs(q, seed))
 
 
-def _start(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-    return MethodResult(view.start_designs(q)[0])
+def _start(task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+    return MethodResult(task.start_designs(q)[0])
 
 
 def _start_noise(std: float) -> Callable[..., MethodResult]:
     """Start designs plus Gaussian noise of ``std`` standard deviations of each (one-hot) input."""
 
-    def run(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-        X, _ = view.start_designs(q)
-        bounds, scale, encoding = view.bounds, view.X, None
-        if view.vocabulary is not None:
-            encoding = OneHotEncoding(view.vocabulary, X.shape[1]).to(X)
-            X, scale, bounds = encoding.encode(X), encoding.encode(view.X), encoding.bounds
+    def run(task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        X, _ = task.start_designs(q)
+        bounds, scale, encoding = task.bounds, task.X, None
+        if task.vocabulary is not None:
+            encoding = OneHotEncoding(task.vocabulary, X.shape[1]).to(X)
+            X, scale, bounds = encoding.encode(X), encoding.encode(task.X), encoding.bounds
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(X.shape, generator=generator, dtype=torch.double, device="cpu").to(X)
         X = X + std * scale.std(dim=0, correction=0) * noise
@@ -233,7 +203,7 @@ def _start_noise(std: float) -> Callable[..., MethodResult]:
         if encoding is not None:
             X = encoding.decode(X)
         return MethodResult(
-            X if view.post_processing_func is None else view.post_processing_func(X)
+            X if task.post_processing_func is None else task.post_processing_func(X)
         )
 
     return run

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job
-from botorch_roma.benchmark.methods import METHODS, TaskView, get_methods
+from botorch_roma.benchmark.methods import METHODS, get_methods
 from botorch_roma.benchmark.store import Record, RunStore, key_of
 from botorch_roma.progress import track
 from botorch_roma.validation import check_int
@@ -107,10 +107,10 @@ def _identities(
     task = spec.load()
     chosen = get_methods(methods, discrete=task.vocabulary is not None)
     task.start_designs(q)  # raises where `q` is too large
-    view = TaskView.of(task)
+    blind = task.without_oracle()
     for method in chosen:
         for seed in range(num_seeds if method.seeded else 1):
-            yield run_identity(spec, view, method.name, seed, q)
+            yield run_identity(spec, blind, method.name, seed, q)
 
 
 def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int) -> list[Job]:

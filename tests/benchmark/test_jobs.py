@@ -11,7 +11,7 @@ from botorch.exceptions import ModelFittingError
 from botorch_roma import OfflineTask
 from botorch_roma.benchmark import jobs
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job, score
-from botorch_roma.benchmark.methods import METHODS, Method, MethodResult, ProxyCache, TaskView
+from botorch_roma.benchmark.methods import METHODS, Method, MethodResult, ProxyCache
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
 
@@ -104,7 +104,7 @@ def test_number_of_threads_makes_no_difference() -> None:
 
 
 def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+    def refuse(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         raise ModelFittingError("It loses the start designs.")
 
     monkeypatch.setitem(METHODS, "start", Method("start", "", refuse))
@@ -118,16 +118,16 @@ def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_identity(task: OfflineTask) -> None:
-    view = TaskView.of(task)
-    identity = run_identity(SPEC, view, "default", 3, 5)
+    blind = task.without_oracle()
+    identity = run_identity(SPEC, blind, "default", 3, 5)
     assert {k: identity[k] for k in ("task", "method", "seed")} == {
         "task": "branin2",
         "method": "default",
         "seed": 3,
     }
-    assert run_identity(SPEC, view, "default", 4, 5)["config"] == identity["config"]
-    assert run_identity(SPEC, view, "gradient_ascent", 3, 5)["config"] != identity["config"]
-    smaller = TaskView.of(TaskSpec("branin2", options=(("num_rows", 100),)).load())
+    assert run_identity(SPEC, blind, "default", 4, 5)["config"] == identity["config"]
+    assert run_identity(SPEC, blind, "gradient_ascent", 3, 5)["config"] != identity["config"]
+    smaller = TaskSpec("branin2", options=(("num_rows", 100),)).load().without_oracle()
     assert run_identity(SPEC, smaller, "default", 3, 5)["config"] != identity["config"]
 
 
@@ -135,7 +135,7 @@ def test_defaults_are_part_of_the_identity(
     task: OfflineTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`default` sets nothing itself; a new default of a function is another configuration."""
-    settings = METHODS["default"].settings(TaskView.of(task))
+    settings = METHODS["default"].settings(task.without_oracle())
     assert settings["optimize"]["alpha"] == 1.0
     assert settings["fit"]["batch_size"] == 512  # the quick preset's
     assert settings["model"]["activation"] == "softplus"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from botorch_roma import OfflineTask, load_task
 from botorch_roma.benchmark import methods as module
-from botorch_roma.benchmark.methods import METHODS, ProxyCache, TaskView, get_methods
+from botorch_roma.benchmark.methods import METHODS, ProxyCache, get_methods
 from botorch_roma.latent import Vocabulary
 from botorch_roma.optim.initializers import distinct_keys
 
@@ -77,33 +76,11 @@ def test_names_and_order() -> None:
         get_methods(["random", "bo"])
 
 
-def test_a_view_has_everything_but_the_oracle(task: OfflineTask) -> None:
-    view = TaskView.of(task)
-    assert torch.equal(view.X, task.X)
-    assert torch.equal(view.bounds, task.bounds)
-    assert torch.equal(view.start_designs(3)[0], task.start_designs(3)[0])
-    assert torch.equal(view.random_designs(3, 1), task.random_designs(3, 1))
-    assert view.vocabulary is None
-    reachable = [getattr(view, f.name) for f in dataclasses.fields(view)]
-    owners = [owner for v in reachable if (owner := getattr(v, "__self__", None)) is not None]
-    assert len(owners) == 2
-    for owner in owners:
-        with pytest.raises(RuntimeError, match="The oracle was asked about 2 designs"):
-            owner.evaluate(task.X[:2])
-    assert task.num_oracle_calls == 0
-
-
-def test_view_of_a_task_on_a_grid(grid_task: OfflineTask) -> None:
-    view = TaskView.of(grid_task)
-    assert view.fixed_features == {1: 0.5}
-    assert view.post_processing_func is grid
-
-
 @pytest.mark.parametrize("name", VECTORS)
 def test_candidates(task: OfflineTask, name: str) -> None:
     """Valid ones, the same again for the same seed, and without a call of the oracle."""
-    view, method = TaskView.of(task), METHODS[name]
-    first, again, other = (method.run(view, 6, seed, ProxyCache()) for seed in (0, 0, 1))
+    blind, method = task.without_oracle(), METHODS[name]
+    first, again, other = (method.run(blind, 6, seed, ProxyCache()) for seed in (0, 0, 1))
     X = first.candidates
     assert X.shape == (6, 6)
     assert len(set(distinct_keys(X, task.X.std(dim=0)))) == 6
@@ -116,7 +93,7 @@ def test_candidates(task: OfflineTask, name: str) -> None:
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_candidates_of_a_task_on_a_grid(grid_task: OfflineTask, name: str) -> None:
-    X = METHODS[name].run(TaskView.of(grid_task), 6, 0, ProxyCache()).candidates
+    X = METHODS[name].run(grid_task.without_oracle(), 6, 0, ProxyCache()).candidates
     assert torch.equal(X, grid(X))
     if name in ROMA:
         assert X[:, 1].eq(0.5).all()
@@ -126,9 +103,9 @@ def test_candidates_of_a_task_on_a_grid(grid_task: OfflineTask, name: str) -> No
 @pytest.mark.filterwarnings("ignore:.* found no design of their own")  # a VAE hardly trained
 @pytest.mark.parametrize("name", NAMES)
 def test_candidates_of_a_token_task(token_task: OfflineTask, name: str) -> None:
-    view = TaskView.of(token_task)
-    assert view.vocabulary == Vocabulary("abc")
-    first, again = (METHODS[name].run(view, 6, 1, ProxyCache()) for _ in range(2))
+    blind = token_task.without_oracle()
+    assert blind.vocabulary == Vocabulary("abc")
+    first, again = (METHODS[name].run(blind, 6, 1, ProxyCache()) for _ in range(2))
     X = first.candidates
     assert X.shape == (6, 6)
     assert torch.equal(X, again.candidates)
@@ -141,10 +118,10 @@ def test_candidates_of_a_token_task(token_task: OfflineTask, name: str) -> None:
 
 def test_noise_flips_letters_of_tokens(token_task: OfflineTask) -> None:
     """In one-hot columns: a little noise changes nothing, a lot of it some of the letters."""
-    view = TaskView.of(token_task)
-    start = view.start_designs(50)[0]
-    little = METHODS["start_noise_0.2"].run(view, 50, 0, ProxyCache()).candidates
-    lot = METHODS["start_noise_1"].run(view, 50, 0, ProxyCache()).candidates
+    blind = token_task.without_oracle()
+    start = blind.start_designs(50)[0]
+    little = METHODS["start_noise_0.2"].run(blind, 50, 0, ProxyCache()).candidates
+    lot = METHODS["start_noise_1"].run(blind, 50, 0, ProxyCache()).candidates
     assert (little != start).double().mean() < 0.02
     assert 0.1 < (lot != start).double().mean() < 0.6
 
@@ -156,21 +133,21 @@ def test_methods_for_tokens_are_left_out_for_vectors() -> None:
 
 
 def test_trivial_methods(task: OfflineTask) -> None:
-    view, proxies = TaskView.of(task), ProxyCache()
+    blind, proxies = task.without_oracle(), ProxyCache()
     assert torch.equal(
-        METHODS["start"].run(view, 5, 0, proxies).candidates, task.start_designs(5)[0]
+        METHODS["start"].run(blind, 5, 0, proxies).candidates, task.start_designs(5)[0]
     )
     assert torch.equal(
-        METHODS["random"].run(view, 5, 3, proxies).candidates, task.random_designs(5, 3)
+        METHODS["random"].run(blind, 5, 3, proxies).candidates, task.random_designs(5, 3)
     )
     assert not proxies.models
 
 
 @pytest.mark.parametrize(("name", "std"), [("start_noise_0.2", 0.2), ("start_noise_1", 1.0)])
 def test_noise(task: OfflineTask, name: str, std: float) -> None:
-    view = TaskView.of(task)
-    view = dataclasses.replace(view, bounds=torch.tensor([[-9.0] * 6, [9.0] * 6]).to(task.X))
-    X = METHODS[name].run(view, 100, 0, ProxyCache()).candidates
+    blind = task.without_oracle()
+    blind.bounds = torch.tensor([[-9.0] * 6, [9.0] * 6]).to(task.X)
+    X = METHODS[name].run(blind, 100, 0, ProxyCache()).candidates
     noise = (X - task.start_designs(100)[0]) / task.X.std(dim=0, correction=0)
     assert noise.std().item() == pytest.approx(std, rel=0.1)
     assert noise.mean().item() == pytest.approx(0.0, abs=0.1 * std)
@@ -187,9 +164,9 @@ def test_gradient_ascent_is_default_without_adaptation_and_cap(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(module, "optimize_acqf_roma", spy)
-    view, proxies = TaskView.of(task), ProxyCache()
+    blind, proxies = task.without_oracle(), ProxyCache()
     for name in ("gradient_ascent", "default"):
-        METHODS[name].run(view, 4, 0, proxies)
+        METHODS[name].run(blind, 4, 0, proxies)
     ascent, default = calls
     assert (ascent.pop("radius"), ascent.pop("region")) == (0.0, None)
     assert ascent == default
@@ -206,11 +183,11 @@ def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., An
 def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[Any] = []
     monkeypatch.setattr(module, "fit_roma_model", counting(module.fit_roma_model, fits))
-    view, proxies = TaskView.of(task), ProxyCache()
-    seconds = [METHODS[name].run(view, 4, 0, proxies).fit_seconds for name in ROMA]
+    blind, proxies = task.without_oracle(), ProxyCache()
+    seconds = [METHODS[name].run(blind, 4, 0, proxies).fit_seconds for name in ROMA]
     assert len(fits) == 1  # the quick presets have one stage 1 in common
     assert len(set(seconds)) == 1
-    METHODS["default"].run(view, 4, 1, proxies)
+    METHODS["default"].run(blind, 4, 1, proxies)
     assert [fit["seed"] for fit in fits] == [0, 1]
     ((first, _), (second, _)) = proxies.models.values()
     pairs = zip(first.network.tensors, second.network.tensors, strict=True)
@@ -220,5 +197,5 @@ def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatc
 def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTask) -> None:
     proxies = ProxyCache()
     for each in (task, grid_task):
-        METHODS["default"].run(TaskView.of(each), 4, 0, proxies)
+        METHODS["default"].run(each.without_oracle(), 4, 0, proxies)
     assert len(proxies.models) == 2

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from botorch_roma import Preset, presets
+from botorch_roma import OfflineTask, Preset, presets
 from botorch_roma.benchmark import jobs, runner
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_job
 from botorch_roma.benchmark.methods import (
@@ -23,7 +23,6 @@ from botorch_roma.benchmark.methods import (
     Method,
     MethodResult,
     ProxyCache,
-    TaskView,
     get_methods,
 )
 from botorch_roma.benchmark.runner import _make_jobs, run_benchmark
@@ -152,10 +151,10 @@ class TestStore:
     def test_a_failure_does_not_stop_the_others(
         self, store: RunStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fails(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        def fails(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
             if seed == 1:
                 raise ZeroDivisionError("seed one")
-            return MethodResult(view.random_designs(q, seed))
+            return MethodResult(blind.random_designs(q, seed))
 
         arguments = {"methods": ["random"], "num_seeds": 3, "q": 5, "store": store}
         with monkeypatch.context() as patch:
@@ -194,10 +193,10 @@ class TestStore:
         pd.testing.assert_frame_equal(content(store), content(undisturbed), check_exact=True)
 
 
-def test_method_that_asks_the_oracle_of_its_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cheat(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-        X = view.random_designs(q, seed)
-        view.random_designs.__self__.evaluate(X)  # type: ignore[attr-defined]
+def test_method_that_asks_for_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cheat(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        X = blind.random_designs(q, seed)
+        blind.evaluate(X)
         return MethodResult(X)
 
     monkeypatch.setitem(METHODS, "random", Method("random", "", cheat))
@@ -208,9 +207,9 @@ def test_method_that_asks_the_oracle_of_its_view(monkeypatch: pytest.MonkeyPatch
 def test_method_that_gets_hold_of_the_oracle(monkeypatch: pytest.MonkeyPatch) -> None:
     task = SPEC.load()
 
-    def cheat(view: TaskView, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
-        task.evaluate(view.X[:1])
-        return MethodResult(view.random_designs(q, seed))
+    def cheat(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        task.evaluate(blind.X[:1])
+        return MethodResult(blind.random_designs(q, seed))
 
     monkeypatch.setattr(TaskSpec, "load", lambda self: task)
     monkeypatch.setitem(METHODS, "random", Method("random", "", cheat))
@@ -256,7 +255,7 @@ def test_tfbind8(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: preset)
     spec = TaskSpec("tfbind8", str(data_dir))
     task = spec.load()
-    X = METHODS["default"].run(TaskView.of(task), 128, 0, ProxyCache()).candidates
+    X = METHODS["default"].run(task.without_oracle(), 128, 0, ProxyCache()).candidates
     assert X.shape == (128, 8)
     assert len(torch.unique(X, dim=0)) == 128
     assert set(X.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
