@@ -276,16 +276,73 @@ def run(
         store=RunStore(prefix.with_name(f"{prefix.name}.jsonl")),
         num_workers=workers or os.cpu_count() or 1,
         progress=not as_json and err.is_terminal,
-    ).drop(columns="values", errors="ignore")
-    summary = summarize(runs)
-    text = markdown_table(summary, spec.load())
-    write_frame(runs, paths[0], force=force)
+    )
+    text = markdown_table(runs)
+    frame = runs.drop(columns=["values", "ranges"], errors="ignore")
+    write_frame(frame, paths[0], force=force)
     write_atomically(paths[1], lambda p: p.write_text(text, encoding="utf-8"), force=force)
     if as_json:
-        typer.echo(summary.to_json(orient="records"))
+        typer.echo(summarize(runs).to_json(orient="records"))
         return
     typer.echo(text)
     typer.echo(f"written to {paths[0]} and {paths[1]}")
+
+
+@app.command()
+def benchmark(
+    tasks: Annotated[
+        list[str],
+        typer.Argument(help="Names of tasks, see `botorch-roma tasks`.", metavar="TASK..."),
+    ],
+    store: Annotated[Path, typer.Option(help="Store of finished runs; made if missing.")] = Path(
+        "runs.jsonl"
+    ),
+    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 8,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method; may be repeated. All by default.")
+    ] = None,
+    num: Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)] = 128,
+    data_dir: DataDir = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)
+    ] = 0,
+) -> None:
+    """Run methods on tasks over seeds into a store; `botorch-roma report` makes the tables.
+
+    Every finished run is stored at once: the same command goes on after an interruption.
+    """
+    from botorch_roma.benchmark.runner import TaskSpec, run_benchmark
+    from botorch_roma.benchmark.store import RunStore
+
+    runs = run_benchmark(
+        [TaskSpec(task, str(data_dir) if data_dir else None) for task in tasks],
+        methods=method,
+        num_seeds=seeds,
+        q=num,
+        store=RunStore(store),
+        num_workers=workers or os.cpu_count() or 1,
+        progress=err.is_terminal,
+    )
+    typer.echo(f"{len(runs)} runs in {store}; next: botorch-roma report {store}")
+
+
+@app.command()
+def report(
+    store: Annotated[Path, typer.Argument(help="Store of `botorch-roma benchmark` or `run`.")],
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Folder for tables and figures [default: STORE's].")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write the tables (Markdown, CSV, LaTeX) and figures (PNG) of finished runs."""
+    from botorch_roma.benchmark.report import write_report
+    from botorch_roma.benchmark.store import RunStore
+
+    if not store.is_file():
+        raise FileNotFoundError(f"There is no store {str(store)!r}.")
+    runs = RunStore(store).frame()
+    for path in write_report(runs, output or store.absolute().parent, force=force):
+        typer.echo(path)
 
 
 def _split(option: str, text: str, form: str) -> tuple[str, str]:

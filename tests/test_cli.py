@@ -523,6 +523,41 @@ def test_run_to_the_default_place_as_json(tmp_path: Path) -> None:
     assert (tmp_path / "branin2.md").is_file()
 
 
+def test_benchmark_and_report(tmp_path: Path) -> None:
+    options = ["--seeds", "2", "--num", "5", "--workers", "1", *METHODS]
+    text = invoke("benchmark", "branin2", "ackley6", *options)
+    assert text == "6 runs in runs.jsonl; next: botorch-roma report runs.jsonl\n"
+    lines = (tmp_path / "runs.jsonl").read_text().splitlines()
+    invoke("benchmark", "branin2", "ackley6", *options)
+    assert (tmp_path / "runs.jsonl").read_text().splitlines() == lines
+    written = invoke("report", "runs.jsonl").splitlines()
+    assert len(written) == 10
+    assert all(Path(path).is_file() for path in written)
+    assert "| random designs |" in (tmp_path / "report.md").read_text()
+    (tmp_path / "elsewhere").mkdir()
+    invoke("report", "runs.jsonl", "--out", "elsewhere")
+    assert len([*(tmp_path / "elsewhere").iterdir()]) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "nothing.jsonl"], "There is no store 'nothing.jsonl'"),
+        (["report", "taken.md"], "Line 1 of the store 'taken.md' is no record"),
+        (["report", "empty.jsonl"], "`runs` must hold at least one run"),
+        (["benchmark", "branin3"], "`name` must be one of"),
+        (["benchmark", "branin2", "--store", "no/runs.jsonl"], "The folder '.*no' of the store"),
+    ],
+)
+def test_benchmark_bad_input(tmp_path: Path, fail: Any, arguments: list[str], message: str) -> None:
+    (tmp_path / "taken.md").write_text("before\n")
+    (tmp_path / "empty.jsonl").write_text("")
+    outcome = fail(*arguments)
+    assert outcome.status == 1
+    assert re.match(f"error: .*{message}", outcome.err), outcome.err
+    assert {p.name for p in tmp_path.iterdir()} == {"taken.md", "empty.jsonl"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

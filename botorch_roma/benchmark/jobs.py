@@ -111,6 +111,10 @@ def _run_method(
         raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
     return {
         **run_identity(job.spec, blind, method, job.seed, job.q),
+        "num_rows": task.num_rows,
+        "dim": task.dim,
+        "ranges": {scale: list(pair) for scale, pair in task.ranges.items()},
+        "substitute": task.substitute,
         **(score(task, result) if result is not None else {}),
         "refused": refused,
         "peak_memory_mb": peak.megabytes,

@@ -4,10 +4,17 @@ Tables and figures of benchmark runs.
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from botorch.exceptions.errors import InputDataError
+
+from botorch_roma.benchmark.figures import percentile_figure
 from botorch_roma.benchmark.jobs import SCORES
 from botorch_roma.benchmark.methods import METHODS
+from botorch_roma.benchmark.tables import SCALE_NOTES, score_table
+from botorch_roma.files import check_output, write_atomically
 from botorch_roma.tasks import OfflineTask
 
 if TYPE_CHECKING:
@@ -44,19 +51,20 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
+def markdown_table(runs: pd.DataFrame) -> str:
     r"""The table of one task as Markdown, both normalisations named, substitutes named.
 
     Args:
-        summary: From :func:`summarize`, of one task.
-        task: The task, for its ranges and its best visible design.
+        runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`, of one task.
     """
-    best = {s: task.normalize(task.Y.max(), scale=s).item() for s in ("full", "visible")}
-    ranges = ", ".join(f"{s}: {low:g} to {high:g}" for s, (low, high) in task.ranges.items())
+    summary, task = summarize(runs), runs.iloc[0]
+    top, substitute = task["ranges"]["visible"][1], task["substitute"]  # NaN for none
+    best = {s: (top - low) / (high - low) for s, (low, high) in task["ranges"].items()}
+    ranges = ", ".join(f"{s}: {low:g} to {high:g}" for s, (low, high) in task["ranges"].items())
     lines = [
-        f"### {task.name} ({task.num_rows:,} visible rows, {task.dim} inputs)",
+        f"### {task['task']} ({task['num_rows']:,} visible rows, {task['dim']} inputs)",
         "",
-        *([f"**Substitute:** {task.substitute}", ""] if task.substitute else []),
+        *([f"**Substitute:** {substitute}", ""] if isinstance(substitute, str) else []),
         f"Mean ± standard deviation over {summary['seeds'].max()} seeds of the 100th and 50th "
         "percentile of the final batch, on the scales `full` (range of the full table, "
         f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
@@ -84,6 +92,73 @@ def markdown_table(summary: pd.DataFrame, task: OfflineTask) -> str:
         cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
         lines.append("".join(f"| {c} " if c else "| " for c in cells) + "|")
     return "\n".join(lines + refusals) + "\n"
+
+
+def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> list[Path]:
+    r"""Write all tables and figures of some runs.
+
+    ``report.md`` has the tables of both percentiles on both scales, the figure, and the table of
+    every task; ``table_100_full.csv`` and so on hold one table each (``.tex`` the same for LaTeX),
+    ``percentiles_full.png`` is the figure.
+
+    Args:
+        runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`.
+        folder: Where to write; it must exist.
+        force: Whether existing files may be replaced.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OSError: If a file exists and ``force`` is not set, before anything is written.
+        InputDataError: If no run has a result.
+    """
+    if runs.empty or "full_100" not in runs or runs["full_100"].isna().all():
+        raise InputDataError("`runs` must hold at least one run with a result, received none.")
+    tables = {
+        (scale, p): score_table(runs, percentile=p, scale=scale)
+        for scale in SCALE_NOTES
+        for p in (100, 50)
+    }
+    text = ["# Results", "", _introduction(runs), ""]
+    texts: dict[str, str] = {}
+    for (scale, p), table in tables.items():
+        what = "best design of the batch" if p == 100 else "median of the batch"
+        text += [f"## {p}th percentile ({what}), scale `{scale}`: {SCALE_NOTES[scale]}", ""]
+        text += [table.to_markdown()]
+        texts[f"table_{p}_{scale}.csv"] = table.to_frame().to_csv(index_label="method")
+        texts[f"table_{p}_{scale}.tex"] = table.to_latex()
+    text += ["## Score against percentile", "", "![score against percentile](percentiles_full.png)"]
+    text += ["", "## Task by task", ""]
+    text += [markdown_table(part) for _, part in runs.groupby("task", sort=False)]
+    texts["report.md"] = "\n".join(text)
+    figure = folder / "percentiles_full.png"
+    paths = [*(folder / name for name in texts), figure]
+    for path in paths:
+        check_output(path, force=force)
+    for name, content in texts.items():
+        write = functools.partial(Path.write_text, data=content, encoding="utf-8")
+        write_atomically(folder / name, write, force=force)
+    drawn = percentile_figure(runs)
+    write_atomically(figure, lambda p: drawn.savefig(p, dpi=150), force=force)
+    return paths
+
+
+def _introduction(runs: pd.DataFrame) -> str:
+    seeds = runs.groupby(["task", "method"])["seed"].nunique().max()
+    versions = ", ".join(sorted(runs["version"].unique()))
+    substitutes = [f"`{t}`" for t in runs.loc[runs["substitute"].notna(), "task"].unique()]
+    note = (
+        f" Substitutes, so no comparison with published figures: {', '.join(substitutes)}."
+        if substitutes
+        else ""
+    )
+    return (
+        f"Mean ± standard deviation over up to {seeds} seeds, final step, no oracle call before "
+        "the final evaluation. Bold: within one deviation of the best method of the task; mean "
+        "rank: among the methods that have all tasks. Made with botorch_roma "
+        f"{versions}.{note}"
+    )
 
 
 def proposal_figure(task: OfflineTask, Y_proposed: Tensor) -> Figure:

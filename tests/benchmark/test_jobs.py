@@ -43,6 +43,10 @@ def test_records(task: OfflineTask) -> None:
         "config",
         "seed",
         "version",
+        "num_rows",
+        "dim",
+        "ranges",
+        "substitute",
         "full_100",
         "full_50",
         "visible_100",
@@ -60,6 +64,8 @@ def test_records(task: OfflineTask) -> None:
     for record, X in ((random, task.random_designs(7, 4)), (start, task.start_designs(7)[0])):
         assert (record["task"], record["seed"], record["num_distinct"]) == ("branin2", 4, 7)
         assert (record["oracle_calls_before"], record["refused"]) == (0, None)
+        assert (record["num_rows"], record["dim"], record["substitute"]) == (120, 2, None)
+        assert record["ranges"] == {scale: list(pair) for scale, pair in task.ranges.items()}
         values = task.evaluate(X).flatten().double()
         assert record["values"] == pytest.approx(values.tolist(), rel=1e-6)
         for scale in ("full", "visible"):
@@ -113,6 +119,7 @@ def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused["refused"] == "It loses the start designs."
     assert set(refused) == {
         *("task", "method", "config", "seed", "version"),
+        *("num_rows", "dim", "ranges", "substitute"),
         *("refused", "peak_memory_mb"),
     }
 

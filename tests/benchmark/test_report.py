@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from botorch.exceptions.errors import InputDataError
 from matplotlib.figure import Figure
 
 from botorch_roma import OfflineTask
-from botorch_roma.benchmark.report import SCORES, markdown_table, proposal_figure, summarize
+from botorch_roma.benchmark.jobs import SCORES
+from botorch_roma.benchmark.report import (
+    markdown_table,
+    proposal_figure,
+    summarize,
+    write_report,
+)
 
 
 def run(method: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
@@ -17,6 +25,12 @@ def run(method: str, seed: int, score: float, **changes: Any) -> dict[str, Any]:
         "task": "toy",
         "method": method,
         "seed": seed,
+        "version": "0.1",
+        "num_rows": 5,
+        "dim": 1,
+        "ranges": {"visible": [0.0, 10.0], "full": [0.0, 20.0]},
+        "substitute": "A stand-in for the real thing.",
+        "values": [score, score],
         **{name: score + i for i, name in enumerate(SCORES)},
         "num_distinct": 4,
         "reconstruction": None,
@@ -90,8 +104,8 @@ def test_tasks_are_kept_apart(runs: pd.DataFrame) -> None:
     assert summary["full_100_mean"].tolist()[3:] == [0.0] * 3
 
 
-def test_markdown(runs: pd.DataFrame, task: OfflineTask) -> None:
-    text = markdown_table(summarize(runs), task)
+def test_markdown(runs: pd.DataFrame) -> None:
+    text = markdown_table(runs)
     lines = text.splitlines()
     assert lines[0] == "### toy (5 visible rows, 1 inputs)"
     assert "**Substitute:** A stand-in for the real thing." in lines
@@ -113,7 +127,7 @@ def test_markdown(runs: pd.DataFrame, task: OfflineTask) -> None:
     assert text.endswith("\n")
 
 
-def test_refusals_are_told(runs: pd.DataFrame, task: OfflineTask) -> None:
+def test_refusals_are_told(runs: pd.DataFrame) -> None:
     nothing = dict.fromkeys([*SCORES, "num_distinct", "fit_seconds", "oracle_calls_before"])
     refused = [
         {
@@ -125,19 +139,56 @@ def test_refusals_are_told(runs: pd.DataFrame, task: OfflineTask) -> None:
         }
         for i in range(3)
     ]
-    summary = summarize(pd.concat([runs, pd.DataFrame(refused)]))
+    runs = pd.concat([runs, pd.DataFrame(refused)])
+    summary = summarize(runs)
     assert summary["refused"].tolist()[-1] == "It loses 9 %."
     assert summary["seeds"].tolist()[-1] == 3
-    lines = markdown_table(summary, task).splitlines()
+    lines = markdown_table(runs).splitlines()
     row = next(line for line in lines if line.startswith("| RoMA, default, latent"))
     assert row.startswith("| RoMA, default, latent space | refused | |")
     assert row.count("|") == 11
     assert lines[-1] == "RoMA, default, latent space refused: It loses 9 %."
 
 
-def test_markdown_without_a_substitute(runs: pd.DataFrame, task: OfflineTask) -> None:
-    task.substitute = None
-    assert "Substitute" not in markdown_table(summarize(runs), task)
+def test_markdown_without_a_substitute(runs: pd.DataFrame) -> None:
+    assert "Substitute" not in markdown_table(runs.assign(substitute=None))
+
+
+class TestWriteReport:
+    def test_files(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        other = runs.assign(task="other", substitute=None)
+        paths = write_report(pd.concat([runs, other]), tmp_path)
+        assert sorted(paths) == sorted(tmp_path.iterdir())
+        assert len(paths) == 10
+        text = (tmp_path / "report.md").read_text()
+        for p in (100, 50):
+            for scale in ("full", "visible"):
+                assert f"## {p}th percentile" in text
+                assert f"scale `{scale}`" in text
+                table = pd.read_csv(tmp_path / f"table_{p}_{scale}.csv", index_col="method")
+                assert table.loc["paper", "toy mean"] == pytest.approx(
+                    runs.loc[:2, f"{scale}_{p}"].mean()
+                )
+                latex = (tmp_path / f"table_{p}_{scale}.tex").read_text()
+                assert latex.startswith(r"\begin{tabular}{lcccc}")
+        assert markdown_table(runs) in text
+        assert "no comparison with published figures: `toy`." in text
+        assert "up to 3 seeds" in text
+        assert (tmp_path / "percentiles_full.png").read_bytes()[:4] == b"\x89PNG"
+
+    def test_nothing_is_overwritten(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        (tmp_path / "table_50_visible.tex").write_text("mine")
+        with pytest.raises(FileExistsError, match=r"table_50_visible\.tex' exists already"):
+            write_report(runs, tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["table_50_visible.tex"]
+        write_report(runs, tmp_path, force=True)
+        assert (tmp_path / "table_50_visible.tex").read_text() != "mine"
+
+    def test_no_results(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        for nothing in (runs.iloc[:0], runs.drop(columns="full_100"), runs.assign(full_100=None)):
+            with pytest.raises(InputDataError, match="at least one run with a result"):
+                write_report(nothing, tmp_path)
+        assert not list(tmp_path.iterdir())
 
 
 def test_figure(task: OfflineTask) -> None:

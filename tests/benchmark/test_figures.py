@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from botorch_roma.benchmark.figures import percentile_figure
+
+RANGES = {"visible": [0.0, 10.0], "full": [0.0, 20.0]}
+
+
+def run(task: str, method: str, seed: int, values: Any) -> dict[str, Any]:
+    return {
+        "task": task,
+        "method": method,
+        "seed": seed,
+        "values": values,
+        "ranges": RANGES,
+        "substitute": "other data" if task == "b" else None,
+    }
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            run("a", "default", 0, [0.0, 5.0, 10.0]),
+            run("a", "default", 1, [4.0, 9.0, 14.0]),
+            run("a", "start", 0, [9.0, 9.0, 9.0]),
+            run("b", "default", 0, [1.0, 1.0, 2.0]),
+            run("b", "paper", 0, None),  # refused
+        ]
+    )
+
+
+@pytest.mark.parametrize(("scale", "width"), [("full", 20.0), ("visible", 10.0)])
+def test_curves(runs: pd.DataFrame, scale: str, width: float) -> None:
+    figure = percentile_figure(runs, scale=scale)
+    first, second, third = figure.axes if len(figure.axes) == 3 else (*figure.axes, None)
+    assert third is None
+    assert first.get_title() == "a"
+    assert second.get_title() == "b (substitute)"
+    assert scale in first.get_ylabel()
+    start, default, best = first.get_lines()  # in the order of all tables
+    assert start.get_ydata() == pytest.approx(9.0 / width)
+    x, y = default.get_data()
+    assert x[[0, 50, 100]].tolist() == [0.0, 50.0, 100.0]
+    assert y[[0, 50, 100]] * width == pytest.approx([2.0, 7.0, 12.0])
+    assert np.unique(best.get_ydata()).tolist() == [10.0 / width]
+    assert len(second.get_lines()) == 2
+    labels = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert labels == ["start designs (best visible)", "RoMA, default", "best visible design"]
+
+
+def test_unknown_scale(runs: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"`scale` must be one of .* received 'v2'"):
+        percentile_figure(runs, scale="v2")
