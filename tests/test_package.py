@@ -42,6 +42,7 @@ FLOORS = {
     "fit": 3,
     "optim": 4,
     "ax": 5,
+    "inputs": 5,
     "presets": 5,
     "propose": 5,
     "selection": 5,
