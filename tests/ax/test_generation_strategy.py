@@ -147,7 +147,10 @@ def test_errors_are_raised(
 
 # Next to a GP
 
-with_gp = pytest.mark.filterwarnings("ignore:A not p.d.")  # so few rows, so similar designs
+# so few rows, so similar designs
+with_gp = pytest.mark.filterwarnings(
+    "ignore:A not p.d.", "ignore:Optimization failed in `gen_candidates_scipy`"
+)
 
 
 @with_gp
