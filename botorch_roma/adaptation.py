@@ -20,7 +20,7 @@ from botorch.exceptions import BotorchTensorDimensionError
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
-from botorch_roma.closed_form import Loss, adapt_weights
+from botorch_roma.closed_form import FirstLayer, Loss, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import Layer, StackedWeights
@@ -33,7 +33,6 @@ from botorch_roma.validation import (
 )
 
 Mode = Literal["per_candidate", "shared"]
-FirstLayer = Literal["auto", "dense", "reduced"]
 
 
 class Adaptation:

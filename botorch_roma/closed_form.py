@@ -38,6 +38,7 @@ from botorch_roma.network import (
 from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
 
 Loss = Literal["nll", "squared_error"]
+FirstLayer = Literal["auto", "dense", "reduced"]
 
 
 class LayerFactors(NamedTuple):

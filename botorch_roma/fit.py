@@ -29,7 +29,7 @@ from botorch.logging import logger
 from scipy.stats import rankdata
 from torch import Tensor
 
-from botorch_roma.closed_form import Loss, head_gradient, training_gradient
+from botorch_roma.closed_form import FirstLayer, Loss, head_gradient, training_gradient
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Keep = Literal["last", "best"]
-FirstLayer = Literal["auto", "dense", "reduced"]
 
 #: Without ``epochs``, training takes about this many minibatches, and at least 20 epochs.
 DEFAULT_NUM_BATCHES: int = 5_000

@@ -13,8 +13,8 @@ from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
-from botorch_roma.adaptation import FirstLayer, Mode
-from botorch_roma.closed_form import Loss
+from botorch_roma.adaptation import Mode
+from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.distinct import distinct_candidates

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from botorch_roma.adaptation import FirstLayer, Mode
-from botorch_roma.closed_form import Loss
+from botorch_roma.adaptation import Mode
+from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.validation import check_choice, check_float, check_int
 
 StepRule = Literal["adam", "gradient"]
