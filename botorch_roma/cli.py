@@ -42,6 +42,12 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="Folder of the data (default: $BOTORCH_ROMA_DATA, ~/.cache/botorch_roma)."),
 ]
+Seeds = Annotated[int, typer.Option(help="Number of seeds.", min=1)]
+Methods = Annotated[
+    list[str] | None, typer.Option("--method", help="Method; may be repeated. All by default.")
+]
+NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)]
+Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
 PresetName = Annotated[str, typer.Option(help="default, paper or author_code.")]
 
 
@@ -238,15 +244,11 @@ def tasks(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command()
 def run(
     task: Annotated[str, typer.Argument(help="Name of a task, see `botorch-roma tasks`.")],
-    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 8,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Method; may be repeated. All by default.")
-    ] = None,
-    num: Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)] = 128,
+    seeds: Seeds = 8,
+    method: Methods = None,
+    num: NumEach = 128,
     data_dir: DataDir = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)
-    ] = 0,
+    workers: Workers = 0,
     output: Annotated[
         Path | None, typer.Option("--out", help="Prefix of the result files [default: TASK].")
     ] = None,
@@ -297,15 +299,11 @@ def benchmark(
     store: Annotated[Path, typer.Option(help="Store of finished runs; made if missing.")] = Path(
         "runs.jsonl"
     ),
-    seeds: Annotated[int, typer.Option(help="Number of seeds.", min=1)] = 8,
-    method: Annotated[
-        list[str] | None, typer.Option(help="Method; may be repeated. All by default.")
-    ] = None,
-    num: Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)] = 128,
+    seeds: Seeds = 8,
+    method: Methods = None,
+    num: NumEach = 128,
     data_dir: DataDir = None,
-    workers: Annotated[
-        int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)
-    ] = 0,
+    workers: Workers = 0,
 ) -> None:
     """Run methods on tasks over seeds into a store; `botorch-roma report` makes the tables.
 

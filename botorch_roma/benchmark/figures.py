@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from botorch_roma.benchmark.methods import METHODS
-from botorch_roma.benchmark.tables import SCALE_NOTES
+from botorch_roma.benchmark.tables import SCALE_NOTES, best_visible
 from botorch_roma.validation import check_choice
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
             axis.fill_between(
                 percentiles, mean - std, mean + std, alpha=0.15, lw=0, color=f"C{i % 10}"
             )
-        best = (ranges["visible"][1] - low) / (high - low)
-        lines["best"] = axis.axhline(best, color="black", ls=":", lw=1.0)
+        lines["best"] = axis.axhline(best_visible(ranges, scale), color="black", ls=":", lw=1.0)
         substitute = " (substitute)" if isinstance(part["substitute"].iloc[0], str) else ""
         axis.set(title=f"{task}{substitute}", xlabel="percentile of the batch")
         axis.set_ylabel(f"value ({scale} scale)")

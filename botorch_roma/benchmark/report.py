@@ -13,7 +13,7 @@ from botorch.exceptions.errors import InputDataError
 from botorch_roma.benchmark.figures import percentile_figure
 from botorch_roma.benchmark.jobs import SCORES
 from botorch_roma.benchmark.methods import METHODS
-from botorch_roma.benchmark.tables import SCALE_NOTES, score_table
+from botorch_roma.benchmark.tables import SCALE_NOTES, best_visible, markdown_row, score_table
 from botorch_roma.files import check_output, write_atomically
 from botorch_roma.tasks import OfflineTask
 
@@ -58,8 +58,8 @@ def markdown_table(runs: pd.DataFrame) -> str:
         runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`, of one task.
     """
     summary, task = summarize(runs), runs.iloc[0]
-    top, substitute = task["ranges"]["visible"][1], task["substitute"]  # NaN for none
-    best = {s: (top - low) / (high - low) for s, (low, high) in task["ranges"].items()}
+    substitute = task["substitute"]  # NaN for none
+    best = {s: best_visible(task["ranges"], s) for s in task["ranges"]}
     ranges = ", ".join(f"{s}: {low:g} to {high:g}" for s, (low, high) in task["ranges"].items())
     lines = [
         f"### {task['task']} ({task['num_rows']:,} visible rows, {task['dim']} inputs)",
@@ -90,7 +90,7 @@ def markdown_table(runs: pd.DataFrame) -> str:
         memory = row["peak_memory_mb"]  # NaN where it cannot be measured
         peak = f"{memory:.0f}" if memory == memory else ""
         cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
-        lines.append("".join(f"| {c} " if c else "| " for c in cells) + "|")
+        lines.append(markdown_row(cells))
     return "\n".join(lines + refusals) + "\n"
 
 

@@ -23,6 +23,22 @@ SCALE_NOTES: dict[str, str] = {
 }
 
 
+def best_visible(ranges: Mapping[str, Sequence[float]], scale: str) -> float:
+    r"""The best visible design of a task on a scale.
+
+    Args:
+        ranges: Lowest and highest value behind every scale, as in the runs.
+        scale: ``"full"`` or ``"visible"``.
+    """
+    low, high = ranges[scale]
+    return (ranges["visible"][1] - low) / (high - low)
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
+    return "".join(f"| {c} " if c else "| " for c in cells) + "|"
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     r"""One percentile of the final batches on one scale.
@@ -74,11 +90,9 @@ class ScoreTable:
     def to_markdown(self) -> str:
         """A Markdown table; what is within one deviation of the best is bold."""
         rows = self._cells(lambda text: f"**{text}**", "±", "")
-        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines = [markdown_row(row) for row in rows]
         lines.insert(1, "|---" * len(rows[0]) + "|")
-        return (
-            "\n".join(line.replace("|  |", "| |").replace("|  |", "| |") for line in lines) + "\n"
-        )
+        return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
         """A LaTeX table (``booktabs``)."""
@@ -131,10 +145,7 @@ def score_table(runs: pd.DataFrame, *, percentile: int, scale: str) -> ScoreTabl
         for of in ("mean", "std")
     )
     ranges = runs.groupby("task", sort=False)["ranges"].first()
-    best = {
-        task: (r["visible"][1] - r[scale][0]) / (r[scale][1] - r[scale][0])
-        for task, r in ranges.items()
-    }
+    best = {task: best_visible(r, scale) for task, r in ranges.items()}
     return ScoreTable(mean, std, pd.Series(best), percentile, scale)
 
 
