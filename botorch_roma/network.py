@@ -70,11 +70,23 @@ def _tanh_curvature(z: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     return -2.0 * value * slope
 
 
+#: Slope of the leaky ReLU below 0.
+LEAK: float = 0.3
+
+
+def _leaky_relu(z: Tensor) -> tuple[Tensor, Tensor]:
+    slope = torch.where(z > 0, 1.0, LEAK).to(z.dtype)
+    return z * slope, slope
+
+
 #: Activations by name. Anything with two derivatives can be added here.
 ACTIVATIONS: dict[str, Activation] = {
     "softplus": Activation(F.softplus, _softplus, _softplus_curvature),
     "silu": Activation(F.silu, _silu, _silu_curvature),
     "tanh": Activation(torch.tanh, _tanh, _tanh_curvature),
+    "leaky_relu": Activation(
+        lambda z: F.leaky_relu(z, LEAK), _leaky_relu, lambda z, value, slope: torch.zeros_like(z)
+    ),
 }
 
 
