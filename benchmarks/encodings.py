@@ -19,7 +19,7 @@ import torch
 import typer
 
 from botorch_roma.benchmark.jobs import TaskSpec, score
-from botorch_roma.benchmark.methods import ProxyCache, RoMAMethod
+from botorch_roma.benchmark.kinds import ProxyCache, RoMAMethod
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "one-hot": ("one_hot", {}),

@@ -44,7 +44,16 @@ DataDir = Annotated[
 ]
 Seeds = Annotated[int, typer.Option(help="Number of seeds.", min=1)]
 Methods = Annotated[
-    list[str] | None, typer.Option("--method", help="Method; may be repeated. All by default.")
+    list[str] | None,
+    typer.Option(
+        "--method",
+        help="Method or family (trivial, roma, baseline, ablation, all); may be repeated. By "
+        "default trivial and roma.",
+    ),
+]
+Positions = Annotated[
+    int,
+    typer.Option(help="Also score so many batches on the way; asks the oracle for them.", min=0),
 ]
 NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)]
 Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
@@ -249,6 +258,7 @@ def run(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
+    positions: Positions = 0,
     output: Annotated[
         Path | None, typer.Option("--out", help="Prefix of the result files [default: TASK].")
     ] = None,
@@ -260,7 +270,7 @@ def run(
     Every finished run goes to a store (.jsonl) at once: the same command goes on after an
     interruption.
     """
-    from botorch_roma.benchmark.report import markdown_table, summarize
+    from botorch_roma.benchmark.report import summarize, task_table
     from botorch_roma.benchmark.runner import TaskSpec, run_benchmark
     from botorch_roma.benchmark.store import RunStore
     from botorch_roma.files import check_output, write_atomically, write_frame
@@ -277,9 +287,10 @@ def run(
         q=num,
         store=RunStore(prefix.with_name(f"{prefix.name}.jsonl")),
         num_workers=workers or os.cpu_count() or 1,
+        num_positions=positions,
         progress=not as_json and err.is_terminal,
     )
-    text = markdown_table(runs)
+    text = task_table(runs)
     frame = runs.drop(columns=["values", "ranges"], errors="ignore")
     write_frame(frame, paths[0], force=force)
     write_atomically(paths[1], lambda p: p.write_text(text, encoding="utf-8"), force=force)
@@ -304,6 +315,7 @@ def benchmark(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
+    positions: Positions = 0,
 ) -> None:
     """Run methods on tasks over seeds into a store; `botorch-roma report` makes the tables.
 
@@ -319,6 +331,7 @@ def benchmark(
         q=num,
         store=RunStore(store),
         num_workers=workers or os.cpu_count() or 1,
+        num_positions=positions,
         progress=err.is_terminal,
     )
     typer.echo(f"{len(runs)} runs in {store}; next: botorch-roma report {store}")

@@ -75,7 +75,7 @@ LEAK: float = 0.3
 
 
 def _leaky_relu(z: Tensor) -> tuple[Tensor, Tensor]:
-    slope = torch.where(z > 0, 1.0, LEAK).to(z.dtype)
+    slope = torch.where(z > 0, z.new_ones(()), z.new_full((), LEAK))
     return z * slope, slope
 
 

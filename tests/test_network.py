@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -22,7 +23,12 @@ from botorch_roma.network import (
 )
 
 DEPTHS = {1: (5,), 2: (5, 4), 3: (5, 4, 3), 4: (5, 4, 3, 2)}
-PLAIN = {"softplus": F.softplus, "silu": F.silu, "tanh": torch.tanh}
+PLAIN = {
+    "leaky_relu": functools.partial(F.leaky_relu, negative_slope=0.3),
+    "silu": F.silu,
+    "softplus": F.softplus,
+    "tanh": torch.tanh,
+}
 
 
 def uniform(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -224,7 +230,7 @@ def test_parameters_are_not_copied() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": "relu"}, r"`activation` must be one of \['silu', .*received 'relu'"),
+        ({"activation": "relu"}, r"`activation` must be one of \['leaky_relu', .*received 'relu'"),
         ({"hidden_sizes": ()}, r"`hidden_sizes` must hold at least one .*received \(\)"),
         ({"hidden_sizes": (4, 0)}, r"`hidden_sizes` .*positive integer, received \(4, 0\)"),
         ({"hidden_sizes": (2.5,)}, r"`hidden_sizes` .*received \(2.5,\)"),

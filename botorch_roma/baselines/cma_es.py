@@ -1,20 +1,25 @@
 r"""
-CMA-ES on a plainly trained ensemble, one search from each of the best visible designs.
+CMA-ES [Hansen2006cma]_ on a plainly trained ensemble, one search from each of the best designs.
+
+.. [Hansen2006cma]
+    N. Hansen. The CMA Evolution Strategy: A Comparing Review. Towards a New Evolutionary
+    Computation, 2006.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from botorch_roma.baselines.ensemble import Ensemble
+from botorch_roma.baselines.ensemble import Ensemble, ProxyOptions
 from botorch_roma.baselines.space import DesignSpace
 from botorch_roma.progress import track
 from botorch_roma.tasks import OfflineTask
 from botorch_roma.validation import check_float, check_int
+
+#: Five networks.
+CMA_PROXY = ProxyOptions(num_members=5, hidden_sizes=(256, 256))
 
 
 def cma_es(
@@ -22,12 +27,8 @@ def cma_es(
     q: int = 128,
     *,
     seed: int = 0,
-    num_members: int = 5,
+    proxy: ProxyOptions = CMA_PROXY,
     encoding: str = "logits",
-    hidden_sizes: tuple[int, ...] = (256, 256),
-    activation: str = "leaky_relu",
-    epochs: int | None = None,
-    lr: float = 3e-4,
     sigma: float = 0.5,
     num_iterations: int = 100,
     progress: bool = False,
@@ -36,50 +37,39 @@ def cma_es(
 
     Args:
         task: The task; its oracle is not asked.
-        q: Number of candidates, each the end of a search of its own.
+        q: Number of candidates, each the best point of a search of its own.
         seed: Seed of the ensemble and of the searches.
-        num_members: Number of networks.
+        proxy: The networks.
         encoding: What token sequences are: ``"logits"`` or ``"one_hot"``.
-        hidden_sizes: Width of every hidden layer.
-        activation: Activation function.
-        epochs: Passes over the data; 50 for vectors, 100 for tokens by default.
-        lr: Learning rate of Adam.
         sigma: First step size, in standard deviations of an input.
         num_iterations: Generations of each search.
         progress: Show progress bars on standard error.
 
     Returns:
         Candidates, ``q x d``; several may be one design.
+
+    Raises:
+        ValueError: For options out of range.
     """
     import cma
 
     check_float("sigma", sigma, exclusive=True)
     check_int("num_iterations", num_iterations, minimum=1)
     space = DesignSpace(task, encoding)
-    if epochs is None:
-        epochs = 50 if task.vocabulary is None else 100
-    ensemble = Ensemble(
-        space,
-        num_members=num_members,
-        hidden_sizes=hidden_sizes,
-        activation=activation,
-        epochs=epochs,
-        lr=lr,
-        seed=seed,
-        progress=progress,
-    )
+    starts = space.start(q).double().cpu().numpy()
+    ensemble = Ensemble(space, proxy, seed=seed, progress=progress)
 
-    def predict(points: list[Any]) -> list[float]:
-        Z = torch.as_tensor(np.stack(points)).to(space.Z)
-        return [-v for v in ensemble(Z).mean(dim=0).tolist()]
+    def cost(points: list[np.ndarray]) -> list[float]:
+        mean, _ = ensemble.predict(torch.as_tensor(np.stack(points)).to(space.Z))
+        return [-value for value in mean.mean(dim=0).tolist()]
 
     found = []
-    starts = space.start(q).double().cpu().numpy()
     for i in track(range(q), total=q, description="CMA-ES", enabled=progress):
+        # `cma` takes seed 0 for the clock
         options = {"seed": 1 + seed * q + i, "maxiter": num_iterations, "verbose": -9}
         search = cma.CMAEvolutionStrategy(starts[i], sigma, options)
         while not search.stop():
             points = search.ask()
-            search.tell(points, predict(points))
+            search.tell(points, cost(points))
         found.append(search.result.xbest)
     return space.decode(torch.as_tensor(np.stack(found)).to(space.Z))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from botorch_roma.baselines.space import DesignSpace
+from botorch_roma.baselines.training import num_epochs, take_step
 from botorch_roma.network import (
     Activation,
     ProxyNetwork,
@@ -33,6 +34,7 @@ def coms(
     hidden_sizes: tuple[int, ...] = (2048, 2048),
     activation: str = "leaky_relu",
     epochs: int = 50,
+    max_batches: int | None = None,
     batch_size: int = 128,
     lr: float = 3e-4,
     noise_std: float = 0.2,
@@ -42,6 +44,7 @@ def coms(
     overestimation_limit: float = 0.5,
     alpha: float = 0.1,
     alpha_lr: float = 0.01,
+    path: list[Tensor] | None = None,
     progress: bool = False,
 ) -> Tensor:
     r"""Train a proxy that is low where ascent leads, then climb it from the best visible designs.
@@ -57,6 +60,7 @@ def coms(
         hidden_sizes: Width of every hidden layer.
         activation: Activation function.
         epochs: Passes over the data.
+        max_batches: No more minibatches than this are taken; by default there is no limit.
         batch_size: Rows in a minibatch.
         lr: Learning rate of Adam.
         noise_std: Standard deviation of the noise on z-scored inputs.
@@ -67,13 +71,15 @@ def coms(
         overestimation_limit: Where ``alpha`` stays as it is, in standard deviations of the outcome.
         alpha: Its first value.
         alpha_lr: Learning rate of ``alpha``.
+        path: Takes the designs before each step and after the last, ``q x d`` each.
         progress: Show a progress bar on standard error.
 
     Returns:
         Candidates, ``q x d``; several may be one design.
+
+    Raises:
+        ValueError: For options out of range.
     """
-    for name, number in (("epochs", epochs), ("batch_size", batch_size)):
-        check_int(name, number, minimum=1)
     for name, number in (("num_inner_steps", num_inner_steps), ("num_steps", num_steps)):
         check_int(name, number, minimum=0)
     for name, value in (("alpha", alpha), ("alpha_lr", alpha_lr), ("noise_std", noise_std)):
@@ -83,7 +89,9 @@ def coms(
     network = network.to(space.Z)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     generator = torch.Generator(space.Z.device).manual_seed(seed)
+    start = space.start(q)
     length, n = particle_lr * space.dim**0.5, space.Z.shape[0]
+    epochs = num_epochs(epochs, max_batches, n, batch_size)
     for _ in track(range(epochs), total=epochs, description="COMs", enabled=progress):
         order = torch.randperm(n, generator=generator, device=space.Z.device)
         for rows in order.split(batch_size):
@@ -98,12 +106,18 @@ def coms(
             data, reached = both[0].split(len(rows))
             gap = reached.mean() - data.mean()
             loss = (data - space.T[rows, 0]).square().mean() + alpha * gap
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            take_step(optimizer, loss)
             alpha = max(0.0, alpha + alpha_lr * (gap.item() - overestimation_limit))
     weights = network.weights.map(Tensor.detach)
-    return space.decode(climb(weights, network.activation, space.start(q), length, num_steps))
+    Z = start
+    for _ in range(num_steps):
+        if path is not None:
+            path.append(space.decode(Z))
+        Z = climb(weights, network.activation, Z, length, 1)
+    candidates = space.decode(Z)
+    if path is not None:
+        path.append(candidates)
+    return candidates
 
 
 def climb(

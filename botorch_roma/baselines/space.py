@@ -22,41 +22,67 @@ class DesignSpace:
         Z: Vectors of the visible designs, ``n x e``.
         T: Their z-scored outcomes, ``n x 1``.
         varies: Which columns of ``Z`` vary, ``e`` of bool; the others are 0.
+
+    Raises:
+        ValueError: If all outcomes are equal, so that there is nothing to learn.
     """
 
     def __init__(self, task: OfflineTask, encoding: str = "logits") -> None:
-        self._task = task
+        self.task = task
         self._encoding: Encoding | None = None
-        X = task.X
         if task.vocabulary is not None:
-            self._encoding = make_sequence_encoding(encoding, X, task.vocabulary).to(X)
-            X = self._encoding.encode(X)
-        self._mean, std = X.mean(dim=0), X.std(dim=0, correction=0)
-        self.varies = (X[0] != X).any(dim=0) & (std > 0)
+            self._encoding = make_sequence_encoding(encoding, task.X, task.vocabulary).to(task.X)
+        spread = task.Y.std(correction=0)
+        if not spread > 0:
+            raise ValueError(
+                f"`task` must hold outcomes that differ, received {task.num_rows} rows of "
+                f"{task.Y[0].item():g} in {task.name!r}."
+            )
+        V = self._vectors(task.X)
+        self._mean, std = V.mean(dim=0), V.std(dim=0, correction=0)
+        self.varies = (V[0] != V).any(dim=0) & (std > 0)
         self._std = torch.where(self.varies, std, torch.ones_like(std))
-        self.Z = self._standardize(X)
-        self.T = (task.Y - task.Y.mean()) / task.Y.std(correction=0)
+        self.Z = self._standardize(V)
+        self.T = (task.Y - task.Y.mean()) / spread
 
     @property
     def dim(self) -> int:
         """Number of columns of the vectors, ``e``."""
         return self.Z.shape[1]
 
+    @property
+    def bounds(self) -> Tensor:
+        r"""Bounds of the vectors, ``2 x e``; 0 where a column does not vary."""
+        encoding = self._encoding
+        return self._standardize(self.task.bounds if encoding is None else encoding.bounds)
+
     def start(self, q: int) -> Tensor:
         r"""Vectors of the ``q`` best distinct visible designs, ``q x e``."""
-        X, _ = self._task.start_designs(q)
-        return self._standardize(X if self._encoding is None else self._encoding.encode(X))
+        return self.encode(self.task.start_designs(q)[0])
+
+    def encode(self, X: Tensor) -> Tensor:
+        r"""Vectors ``n x e`` of designs ``n x d``."""
+        return self._standardize(self._vectors(X))
+
+    def encode_points(self, points: Tensor) -> Tensor:
+        r"""Vectors ``n x e`` of tokens ``n x L``; vectors stay what they are."""
+        if self.task.vocabulary is None:
+            return points
+        return self.encode(self.task.vocabulary.canonical(points).to(self.Z))
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""The valid designs ``n x d``, within the bounds, that vectors ``n x e`` stand for."""
         V = self._mean + self._std * (Z * self.varies)
         if self._encoding is not None:
             return self._encoding.decode(V)
-        X = torch.maximum(torch.minimum(V, self._task.bounds[1]), self._task.bounds[0])
-        for i, value in self._task.fixed_features.items():
+        X = torch.maximum(torch.minimum(V, self.task.bounds[1]), self.task.bounds[0])
+        for i, value in self.task.fixed_features.items():
             X[:, i] = value
-        process = self._task.post_processing_func
+        process = self.task.post_processing_func
         return X if process is None else process(X)
+
+    def _vectors(self, X: Tensor) -> Tensor:
+        return X if self._encoding is None else self._encoding.encode(X)
 
     def _standardize(self, V: Tensor) -> Tensor:
         return (V - self._mean) / self._std * self.varies

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from botorch.exceptions import ModelFittingError
+from torch import Tensor
 
 import botorch_roma
+from botorch_roma.benchmark.kinds import MethodResult, ProxyCache
 from botorch_roma.benchmark.memory import peak_memory
-from botorch_roma.benchmark.methods import METHODS, MethodResult, ProxyCache
+from botorch_roma.benchmark.methods import METHODS
 from botorch_roma.benchmark.store import Record, config_hash
 from botorch_roma.optim.initializers import distinct_keys
 from botorch_roma.tasks import OfflineTask, load_task
@@ -38,12 +40,13 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """Methods of one group, with one seed."""
+    """Methods of one group, with one seed; see :func:`run_identity` for the numbers."""
 
     spec: TaskSpec
     methods: tuple[str, ...]
     seed: int
     q: int
+    num_positions: int = 0
 
 
 @functools.lru_cache(maxsize=1)
@@ -51,7 +54,9 @@ def _load(spec: TaskSpec) -> OfflineTask:
     return spec.load()
 
 
-def run_identity(spec: TaskSpec, blind: OfflineTask, method: str, seed: int, q: int) -> Record:
+def run_identity(
+    spec: TaskSpec, blind: OfflineTask, method: str, seed: int, q: int, num_positions: int = 0
+) -> Record:
     r"""The fields that a run is known by.
 
     Args:
@@ -60,6 +65,7 @@ def run_identity(spec: TaskSpec, blind: OfflineTask, method: str, seed: int, q: 
         method: Name of the method.
         seed: Seed of the run.
         q: Number of candidates.
+        num_positions: Positions along the way to the candidates that are scored beside them.
 
     Returns:
         ``task``, ``method``, ``config`` (a hash of everything set: the task's options, the number
@@ -70,6 +76,8 @@ def run_identity(spec: TaskSpec, blind: OfflineTask, method: str, seed: int, q: 
         "q": q,
         "method": METHODS[method].settings(blind),
     }
+    if num_positions:
+        settings["num_positions"] = num_positions
     return {
         "task": spec.name,
         "method": method,
@@ -91,7 +99,7 @@ def run_job(job: Job) -> list[Record]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
     try:
-        task, proxies = _load(job.spec), ProxyCache()
+        task, proxies = _load(job.spec), ProxyCache(paths=job.num_positions > 0)
         blind = task.without_oracle()
         return [_run_method(task, blind, name, job, proxies) for name in job.methods]
     finally:
@@ -110,38 +118,42 @@ def _run_method(
     if task.num_oracle_calls > calls:
         raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
     return {
-        **run_identity(job.spec, blind, method, job.seed, job.q),
+        **run_identity(job.spec, blind, method, job.seed, job.q, job.num_positions),
         "num_rows": task.num_rows,
         "dim": task.dim,
         "ranges": {scale: list(pair) for scale, pair in task.ranges.items()},
         "substitute": task.substitute,
-        **(score(task, result) if result is not None else {}),
+        **(score(task, result, job.num_positions) if result is not None else {}),
         "refused": refused,
         "peak_memory_mb": peak.megabytes,
     }
 
 
-def score(task: OfflineTask, result: MethodResult) -> Record:
+def score(task: OfflineTask, result: MethodResult, num_positions: int = 0) -> Record:
     r"""The figures of a finished batch; asks the oracle, once.
 
     Args:
         task: The task.
         result: What a method returned.
+        num_positions: Ask it about this many batches more, evenly spaced on the way to the
+            candidates, start and end included.
 
     Returns:
         ``full_100``, ``full_50``, ``visible_100``, ``visible_50``, ``num_distinct``,
         ``reconstruction``, ``oracle_calls_before`` (those of the methods, checked to be 0),
         ``fit_seconds``, ``optimize_seconds``, ``evaluate_seconds``, and ``values``, in the units of
-        the task.
+        the task. With positions also ``best_position_{score}``, the highest of each score along the
+        way: no method could know where to stop for it.
     """
     start = time.perf_counter()
     values = task.evaluate(result.candidates).flatten()
     seconds = time.perf_counter() - start
-    record: Record = {}
-    for scale in ("full", "visible"):
-        scores = task.normalize(values, scale=scale).double()
-        record[f"{scale}_100"] = scores.max().item()
-        record[f"{scale}_50"] = scores.quantile(0.5).item()
+    record: Record = _percentiles(task, values)
+    if num_positions and result.path:
+        last = len(result.path) - 1
+        chosen = sorted({round(last * i / max(1, num_positions - 1)) for i in range(num_positions)})
+        along = [_percentiles(task, task.evaluate(result.path[i]).flatten()) for i in chosen]
+        record |= {f"best_position_{s}": max(p[s] for p in [record, *along]) for s in SCORES}
     return {
         **record,
         "num_distinct": len(set(distinct_keys(result.candidates, task.X.std(dim=0)))),
@@ -152,3 +164,13 @@ def score(task: OfflineTask, result: MethodResult) -> Record:
         "evaluate_seconds": round(seconds, 2),
         "values": [float(f"{value:.7g}") for value in values.tolist()],
     }
+
+
+def _percentiles(task: OfflineTask, values: Tensor) -> dict[str, float]:
+    """The :data:`SCORES` of the values of a batch."""
+    record = {}
+    for scale in ("full", "visible"):
+        scores = task.normalize(values, scale=scale).double()
+        record[f"{scale}_100"] = scores.max().item()
+        record[f"{scale}_50"] = scores.quantile(0.5).item()
+    return record

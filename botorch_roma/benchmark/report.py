@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botorch.exceptions.errors import InputDataError
 
+from botorch_roma.benchmark.ablation import ALL_COMPONENTS, CONFIDENCE, ablation_table
 from botorch_roma.benchmark.figures import percentile_figure
 from botorch_roma.benchmark.jobs import SCORES
 from botorch_roma.benchmark.methods import METHODS
@@ -33,7 +34,8 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         One row per task and method, in the order of the runs, with the columns
         ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), the means
         of ``num_distinct``, ``reconstruction``, ``fit_seconds`` and ``optimize_seconds``, the
-        largest ``peak_memory_mb``, and ``refused``, the reason why there is nothing, or None.
+        largest ``peak_memory_mb``, the means of the ``best_position_*`` where there are any, and
+        ``refused``, the reason why there is nothing, or None.
     """
     groups = runs.groupby(["task", "method"], sort=False)
     table = groups.agg(
@@ -46,12 +48,17 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         fit_seconds=("fit_seconds", "mean"),
         optimize_seconds=("optimize_seconds", "mean"),
         peak_memory_mb=("peak_memory_mb", "max"),
+        **{
+            f"best_position_{s}": (f"best_position_{s}", "mean")
+            for s in SCORES
+            if f"best_position_{s}" in runs
+        },
         refused=("refused", lambda r: next((x for x in r if isinstance(x, str)), None)),
     )
     return table.reset_index()
 
 
-def markdown_table(runs: pd.DataFrame) -> str:
+def task_table(runs: pd.DataFrame) -> str:
     r"""The table of one task as Markdown, both normalisations named, substitutes named.
 
     Args:
@@ -61,6 +68,9 @@ def markdown_table(runs: pd.DataFrame) -> str:
     substitute = task["substitute"]  # NaN for none
     best = {s: best_visible(task["ranges"], s) for s in task["ranges"]}
     ranges = ", ".join(f"{s}: {low:g} to {high:g}" for s, (low, high) in task["ranges"].items())
+    positions = summary.get("best_position_full_100")
+    along = positions is not None and bool(positions.notna().any())
+    width = 12 if along else 10
     lines = [
         f"### {task['task']} ({task['num_rows']:,} visible rows, {task['dim']} inputs)",
         "",
@@ -70,15 +80,17 @@ def markdown_table(runs: pd.DataFrame) -> str:
         f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
         "",
         "| method | full 100th | full 50th | visible 100th | visible 50th | distinct "
-        "| reconstruction | stage 1, s | stage 2, s | peak, MB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} | | | | | | |",
+        "| reconstruction | stage 1, s | stage 2, s | peak, MB |"
+        + (" best position (asks the oracle), full 100th | full 50th |" if along else ""),
+        "|---" * width + "|",
+        f"| best visible design | {best['full']:.3f} | | {best['visible']:.3f} |"
+        + " |" * (width - 4),
     ]
     refusals = []
     for row in summary.to_dict("records"):
         method = METHODS[row["method"]]
         if row["refused"] is not None:
-            lines.append(f"| {method.label} | refused |" + " |" * 8)
+            lines.append(f"| {method.label} | refused |" + " |" * (width - 2))
             refusals += ["", f"{method.label} refused: {row['refused']}"]
             continue
         scores = [f"{row[f'{s}_mean']:.3f}" for s in SCORES]
@@ -90,6 +102,9 @@ def markdown_table(runs: pd.DataFrame) -> str:
         memory = row["peak_memory_mb"]  # NaN where it cannot be measured
         peak = f"{memory:.0f}" if memory == memory else ""
         cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
+        for name in ("full_100", "full_50") if along else ():
+            position = row[f"best_position_{name}"]
+            cells.append(f"{position:.3f}" if position == position else "")
         lines.append(markdown_row(cells))
     return "\n".join(lines + refusals) + "\n"
 
@@ -99,7 +114,8 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
 
     ``report.md`` has the tables of both percentiles on both scales, the figure, and the table of
     every task; ``table_100_full.csv`` and so on hold one table each (``.tex`` the same for LaTeX),
-    ``percentiles_full.png`` is the figure.
+    ``percentiles_full.png`` is the figure. Runs of the ablation go to ``ablation_*`` and a section
+    of their own.
 
     Args:
         runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`.
@@ -115,11 +131,14 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
     """
     if runs.empty or "full_100" not in runs or runs["full_100"].isna().all():
         raise InputDataError("`runs` must hold at least one run with a result, received none.")
+    ablation = runs["method"].map(lambda m: METHODS[m].family == "ablation")
+    compared = runs[~ablation]
     tables = {
-        (scale, p): score_table(runs, percentile=p, scale=scale)
+        (scale, p): score_table(compared, percentile=p, scale=scale)
         for scale in SCALE_NOTES
         for p in (100, 50)
     }
+    figures = {"percentiles_full.png": percentile_figure(compared)}
     text = ["# Results", "", _introduction(runs), ""]
     texts: dict[str, str] = {}
     for (scale, p), table in tables.items():
@@ -130,17 +149,39 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
         texts[f"table_{p}_{scale}.tex"] = table.to_latex()
     text += ["## Score against percentile", "", "![score against percentile](percentiles_full.png)"]
     text += ["", "## Task by task", ""]
-    text += [markdown_table(part) for _, part in runs.groupby("task", sort=False)]
+    text += [task_table(part) for _, part in compared.groupby("task", sort=False)]
+    if ablation.any():
+        text += [
+            "## Components",
+            "",
+            f"Each component of `{ALL_COMPONENTS}` alone, none and all of them; mean over seeds "
+            f"and its {CONFIDENCE:.0%} confidence interval, scale `full`.",
+            "",
+        ]
+        for p in (100, 50):
+            components = ablation_table(runs, percentile=p, scale="full")
+            assert components is not None
+            name = f"ablation_{p}_full"
+            texts[f"{name}.csv"] = components.to_frame().to_csv(index_label="method")
+            texts[f"{name}.tex"] = components.to_latex()
+            figures[f"{name}.png"] = components.figure()
+            text += [
+                f"### {p}th percentile",
+                "",
+                components.to_markdown(),
+                f"![{name}]({name}.png)",
+            ]
+            text += [""]
     texts["report.md"] = "\n".join(text)
-    figure = folder / "percentiles_full.png"
-    paths = [*(folder / name for name in texts), figure]
+    paths = [*(folder / name for name in [*texts, *figures])]
     for path in paths:
         check_output(path, force=force)
     for name, content in texts.items():
         write = functools.partial(Path.write_text, data=content, encoding="utf-8")
         write_atomically(folder / name, write, force=force)
-    drawn = percentile_figure(runs)
-    write_atomically(figure, lambda p: drawn.savefig(p, dpi=150), force=force)
+    for name, figure in figures.items():
+        draw = functools.partial(figure.savefig, dpi=150)
+        write_atomically(folder / name, draw, force=force)
     return paths
 
 

@@ -30,6 +30,7 @@ def run_benchmark(
     q: int = 128,
     store: RunStore | None = None,
     num_workers: int = 1,
+    num_positions: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
     r"""Run methods on tasks over seeds ``0, 1, ...``.
@@ -39,12 +40,13 @@ def run_benchmark(
 
     Args:
         specs: The task or tasks.
-        methods: Names of :data:`~botorch_roma.benchmark.methods.METHODS`; by default all that apply
-            to a task.
+        methods: As for :func:`~botorch_roma.benchmark.methods.get_methods`.
         num_seeds: Number of seeds; a method without randomness is run with the first only.
         q: Number of candidates of each run.
         store: Where the finished runs are. Default: nowhere, they are returned only.
         num_workers: Number of processes, each with one thread; the results do not depend on it.
+        num_positions: Score this many batches on the way to the candidates beside them, where a
+            method moves designs step by step; they go to columns of their own.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -67,6 +69,7 @@ def run_benchmark(
                 q=q,
                 store=RunStore(Path(folder, "runs.jsonl")),
                 num_workers=num_workers,
+                num_positions=num_positions,
                 progress=progress,
             )
     import pandas as pd
@@ -74,11 +77,13 @@ def run_benchmark(
     check_int("num_seeds", num_seeds, minimum=1)
     check_int("q", q, minimum=1)
     check_int("num_workers", num_workers, minimum=1)
+    check_int("num_positions", num_positions, minimum=0)
     specs = [specs] if isinstance(specs, TaskSpec) else list(specs)
-    identities = [i for spec in specs for i in _identities(spec, methods, num_seeds, q)]
+    wanted = (methods, num_seeds, q, num_positions)
+    identities = [i for spec in specs for i in _identities(spec, *wanted)]
     finished = {key_of(record) for record in store.records()}
     missing = [i for i in identities if key_of(i) not in finished]
-    jobs = _make_jobs(specs, missing, q)
+    jobs = _make_jobs(specs, missing, q, num_positions)
     outcomes = _run_jobs(jobs, num_workers)
     failures: list[tuple[Job, str]] = []
     for _ in track(range(len(jobs)), total=len(jobs), description="benchmark", enabled=progress):
@@ -101,7 +106,7 @@ def run_benchmark(
 
 
 def _identities(
-    spec: TaskSpec, methods: list[str] | None, num_seeds: int, q: int
+    spec: TaskSpec, methods: list[str] | None, num_seeds: int, q: int, num_positions: int
 ) -> Iterator[Record]:
     """What a finished benchmark of one task consists of, in the order of its table."""
     task = spec.load()
@@ -110,10 +115,10 @@ def _identities(
     blind = task.without_oracle()
     for method in chosen:
         for seed in range(num_seeds if method.seeded else 1):
-            yield run_identity(spec, blind, method.name, seed, q)
+            yield run_identity(spec, blind, method.name, seed, q, num_positions)
 
 
-def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int) -> list[Job]:
+def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int, num_positions: int) -> list[Job]:
     """One job per task, group and seed; task by task, the expensive ones first."""
     groups = [*dict.fromkeys(m.group for m in METHODS.values())][::-1]
 
@@ -125,7 +130,12 @@ def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int) -> list[Job]:
         )
 
     seeds = sorted({r["seed"] for r in runs})
-    jobs = [Job(s, names(s, group, i), i, q) for s in specs for group in groups for i in seeds]
+    jobs = [
+        Job(s, names(s, group, i), i, q, num_positions)
+        for s in specs
+        for group in groups
+        for i in seeds
+    ]
     return [job for job in jobs if job.methods]
 
 

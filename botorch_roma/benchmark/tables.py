@@ -39,6 +39,21 @@ def markdown_row(cells: Sequence[str]) -> str:
     return "".join(f"| {c} " if c else "| " for c in cells) + "|"
 
 
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of cells, the header first."""
+    lines = [markdown_row(row) for row in rows]
+    lines.insert(1, "|---" * len(rows[0]) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def latex_table(rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX table (``booktabs``) of cells, the header first."""
+    lines = [" & ".join(c.replace("_", r"\_") for c in row) + r" \\" for row in rows]
+    columns = "l" + "c" * (len(rows[0]) - 1)
+    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*body, *lines[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
 @dataclass(frozen=True)
 class ScoreTable:
     r"""One percentile of the final batches on one scale.
@@ -89,18 +104,11 @@ class ScoreTable:
 
     def to_markdown(self) -> str:
         """A Markdown table; what is within one deviation of the best is bold."""
-        rows = self._cells(lambda text: f"**{text}**", "±", "")
-        lines = [markdown_row(row) for row in rows]
-        lines.insert(1, "|---" * len(rows[0]) + "|")
-        return "\n".join(lines) + "\n"
+        return markdown_table(self._cells(lambda text: f"**{text}**", "±", ""))
 
     def to_latex(self) -> str:
         """A LaTeX table (``booktabs``)."""
-        rows = self._cells(lambda text: rf"\textbf{{{text}}}", r"$\pm$", "--")
-        lines = [" & ".join(c.replace("_", r"\_") for c in row) + r" \\" for row in rows]
-        columns = "l" + "c" * (len(rows[0]) - 1)
-        body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
-        return "\n".join([*body, *lines[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+        return latex_table(self._cells(lambda text: rf"\textbf{{{text}}}", r"$\pm$", "--"))
 
     def _cells(self, bold: Callable[[str], str], plus_minus: str, missing: str) -> list[list[str]]:
         """All cells as texts, the header first."""

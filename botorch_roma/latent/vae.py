@@ -87,8 +87,8 @@ class SequenceVAE(nn.Module):
             else:
                 self.head, self.tail, features = _convolutions(num_classes, length)
             sizes = [features, *hidden_sizes]
-            self.encoder = _mlp([*sizes, 2 * latent_dim])
-            self.decoder = _mlp([latent_dim, *reversed(sizes)])
+            self.encoder = make_mlp([*sizes, 2 * latent_dim])
+            self.decoder = make_mlp([latent_dim, *reversed(sizes)])
 
     def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         r"""Mean and log-variance ``n x e`` of the latents of tokens ``n x L``."""
@@ -117,7 +117,8 @@ class SequenceVAE(nn.Module):
         return (nats + beta * kl) / tokens.shape[0]
 
 
-def _mlp(sizes: Sequence[int]) -> nn.Sequential:
+def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
+    r"""Linear layers of these sizes with SiLU between them."""
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]

@@ -73,7 +73,7 @@ class RoMAModel(ProxyModel):
             measurement, the less it counts. None by default: all noise is learned from the data.
         hidden_sizes: Width of every hidden layer.
         num_members: Number of ensemble members.
-        activation: ``"softplus"``, ``"silu"`` or ``"tanh"``.
+        activation: ``"softplus"``, ``"silu"``, ``"tanh"`` or ``"leaky_relu"``.
         seed: Seed of the initial weights, which a fit draws anew from its own seed; member ``i``
             gets ``seed + i``.
 

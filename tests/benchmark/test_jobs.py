@@ -11,7 +11,8 @@ from botorch.exceptions import ModelFittingError
 from botorch_roma import OfflineTask
 from botorch_roma.benchmark import jobs
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job, score
-from botorch_roma.benchmark.methods import METHODS, Method, MethodResult, ProxyCache
+from botorch_roma.benchmark.kinds import Method, MethodResult, ProxyCache
+from botorch_roma.benchmark.methods import METHODS
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
 
@@ -109,6 +110,27 @@ def test_number_of_threads_makes_no_difference() -> None:
     assert ends[0] == ends[1]
 
 
+@pytest.mark.parametrize(("num_positions", "asked"), [(1, [0]), (2, [0, 4]), (3, [0, 2, 4])])
+def test_best_position(task: OfflineTask, num_positions: int, asked: list[int]) -> None:
+    """Evenly spaced, start and end included; the candidates count, too."""
+    path = [task.random_designs(5, seed) for seed in range(5)]
+    counted = task.to()
+    record = score(counted, MethodResult(path[-1], path=path), num_positions)
+    assert counted.num_oracle_calls == 1 + num_positions
+    batches = [task.normalize(task.evaluate(path[i])) for i in {*asked, 4}]
+    assert record["best_position_full_100"] == max(b.max().item() for b in batches)
+    medians = [b.double().quantile(0.5).item() for b in batches]
+    assert record["best_position_full_50"] == pytest.approx(max(medians))
+    assert record["full_50"] == pytest.approx(medians[-1])
+
+
+def test_no_positions_without_a_path(task: OfflineTask) -> None:
+    counted = task.to()
+    record = score(counted, MethodResult(task.random_designs(5, 0)), 3)
+    assert counted.num_oracle_calls == 1
+    assert not [name for name in record if name.startswith("best")]
+
+
 def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         raise ModelFittingError("It loses the start designs.")
@@ -134,6 +156,7 @@ def test_identity(task: OfflineTask) -> None:
     }
     assert run_identity(SPEC, blind, "default", 4, 5)["config"] == identity["config"]
     assert run_identity(SPEC, blind, "gradient_ascent", 3, 5)["config"] != identity["config"]
+    assert run_identity(SPEC, blind, "default", 3, 5, 2)["config"] != identity["config"]
     smaller = TaskSpec("branin2", options=(("num_rows", 100),)).load().without_oracle()
     assert run_identity(SPEC, smaller, "default", 3, 5)["config"] != identity["config"]
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from botorch_roma import OfflineTask
 from botorch_roma.benchmark.jobs import SCORES
 from botorch_roma.benchmark.report import (
-    markdown_table,
     proposal_figure,
     summarize,
+    task_table,
     write_report,
 )
 
@@ -105,7 +105,7 @@ def test_tasks_are_kept_apart(runs: pd.DataFrame) -> None:
 
 
 def test_markdown(runs: pd.DataFrame) -> None:
-    text = markdown_table(runs)
+    text = task_table(runs)
     lines = text.splitlines()
     assert lines[0] == "### toy (5 visible rows, 1 inputs)"
     assert "**Substitute:** A stand-in for the real thing." in lines
@@ -143,15 +143,26 @@ def test_refusals_are_told(runs: pd.DataFrame) -> None:
     summary = summarize(runs)
     assert summary["refused"].tolist()[-1] == "It loses 9 %."
     assert summary["seeds"].tolist()[-1] == 3
-    lines = markdown_table(runs).splitlines()
+    lines = task_table(runs).splitlines()
     row = next(line for line in lines if line.startswith("| RoMA, default, latent"))
     assert row.startswith("| RoMA, default, latent space | refused | |")
     assert row.count("|") == 11
     assert lines[-1] == "RoMA, default, latent space refused: It loses 9 %."
 
 
+def test_best_position_stands_in_columns_of_its_own(runs: pd.DataFrame) -> None:
+    places = {"best_position_full_100": 7.25, "best_position_full_50": 8.5}
+    runs = pd.concat([runs, pd.DataFrame([run("coms", 0, 0.1, **places)])])
+    lines = [line for line in task_table(runs).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {13}
+    assert lines[0].endswith("| best position (asks the oracle), full 100th | full 50th |")
+    assert lines[-1].startswith("| COMs | 0.100 | 1.100 |")
+    assert lines[-1].endswith("| 7.250 | 8.500 |")
+    assert lines[-2].endswith("| 812 | | |")
+
+
 def test_markdown_without_a_substitute(runs: pd.DataFrame) -> None:
-    assert "Substitute" not in markdown_table(runs.assign(substitute=None))
+    assert "Substitute" not in task_table(runs.assign(substitute=None))
 
 
 class TestWriteReport:
@@ -171,10 +182,22 @@ class TestWriteReport:
                 )
                 latex = (tmp_path / f"table_{p}_{scale}.tex").read_text()
                 assert latex.startswith(r"\begin{tabular}{lcccc}")
-        assert markdown_table(runs) in text
+        assert task_table(runs) in text
         assert "no comparison with published figures: `toy`." in text
         assert "up to 3 seeds" in text
         assert (tmp_path / "percentiles_full.png").read_bytes()[:4] == b"\x89PNG"
+
+    def test_ablation_has_a_section_of_its_own(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        variants = [run("only_none", s, 0.1 * s) for s in range(2)]
+        paths = write_report(pd.concat([runs, pd.DataFrame(variants)]), tmp_path)
+        assert sorted(paths) == sorted(tmp_path.iterdir())
+        text = (tmp_path / "report.md").read_text()
+        tables, components = text.split("## Components")
+        assert "none of the components" not in tables
+        assert "| none of the components | 0.050" in components
+        assert "| all together | 0.500 |" in components
+        names = {f"ablation_{p}_full.{end}" for p in (100, 50) for end in ("csv", "tex", "png")}
+        assert names <= {path.name for path in paths}
 
     def test_nothing_is_overwritten(self, runs: pd.DataFrame, tmp_path: Path) -> None:
         (tmp_path / "table_50_visible.tex").write_text("mine")

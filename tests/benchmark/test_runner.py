@@ -18,13 +18,8 @@ import torch
 from botorch_roma import OfflineTask, Preset, presets
 from botorch_roma.benchmark import jobs, runner
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_job
-from botorch_roma.benchmark.methods import (
-    METHODS,
-    Method,
-    MethodResult,
-    ProxyCache,
-    get_methods,
-)
+from botorch_roma.benchmark.kinds import Method, MethodResult, ProxyCache
+from botorch_roma.benchmark.methods import METHODS, get_methods
 from botorch_roma.benchmark.runner import _make_jobs, run_benchmark
 from botorch_roma.benchmark.store import KEY, MEASURED, RunStore
 
@@ -67,9 +62,10 @@ def test_rows_in_the_order_of_the_table() -> None:
 
 def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
     spec = TaskSpec("toy")
-    runs = [{"task": "toy", "method": m, "seed": s} for m in METHODS for s in range(2)]
+    names = [m.name for m in get_methods(["trivial", "roma", "coms"])]
+    runs = [{"task": "toy", "method": m, "seed": s} for m in names for s in range(2)]
     missing = [r for r in runs if r != {"task": "toy", "method": "paper", "seed": 1}]
-    work = _make_jobs([spec], missing, 5)
+    work = _make_jobs([spec], missing, 5, 3)
     assert [(job.methods, job.seed) for job in work] == [
         (("default_latent",), 0),
         (("default_latent",), 1),
@@ -77,10 +73,24 @@ def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
         (("author_code",), 1),
         (("gradient_ascent", "default"), 0),
         (("gradient_ascent", "default"), 1),
+        (("coms",), 0),
+        (("coms",), 1),
         (("random", "start", "start_noise_0.2", "start_noise_1"), 0),
         (("random", "start", "start_noise_0.2", "start_noise_1"), 1),
     ]
     assert all(pickle.loads(pickle.dumps(job)) == job for job in work)
+    assert {(job.q, job.num_positions) for job in work} == {(5, 3)}
+
+
+def test_positions_have_columns_of_their_own() -> None:
+    arguments = {"methods": ["random", "default"], "num_seeds": 1, "q": 5}
+    plain, along = (run_benchmark(SPEC, **arguments, num_positions=n) for n in (0, 3))
+    assert "best_position_full_100" not in plain
+    assert along["full_100"].tolist() == plain["full_100"].tolist()
+    random, default = along.to_dict("records")
+    assert random["best_position_full_100"] != random["best_position_full_100"]  # NaN
+    assert default["best_position_full_50"] >= default["full_50"]
+    assert set(along["config"]).isdisjoint(plain["config"])
 
 
 def test_several_tasks() -> None:
