@@ -57,6 +57,9 @@ Positions = Annotated[
 ]
 NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)]
 Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
+LauncherName = Annotated[
+    str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
+]
 PresetName = Annotated[str, typer.Option(help="default, paper or author_code.")]
 
 
@@ -316,6 +319,7 @@ def benchmark(
     data_dir: DataDir = None,
     workers: Workers = 0,
     positions: Positions = 0,
+    launcher: LauncherName = "processes",
 ) -> None:
     """Run methods on tasks over seeds into a store; `botorch-roma report` makes the tables.
 
@@ -332,6 +336,7 @@ def benchmark(
         store=RunStore(store),
         num_workers=workers or os.cpu_count() or 1,
         num_positions=positions,
+        launcher=launcher,
         progress=err.is_terminal,
     )
     typer.echo(f"{len(runs)} runs in {store}; next: botorch-roma report {store}")

@@ -4,19 +4,17 @@ Run methods on tasks over seeds: what is in the store is not run again.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
-import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job
+from botorch_roma.benchmark.launchers import LAUNCHERS
 from botorch_roma.benchmark.methods import METHODS, get_methods
 from botorch_roma.benchmark.store import Record, RunStore, key_of
 from botorch_roma.progress import track
-from botorch_roma.validation import check_int
+from botorch_roma.validation import check_choice, check_int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +29,7 @@ def run_benchmark(
     store: RunStore | None = None,
     num_workers: int = 1,
     num_positions: int = 0,
+    launcher: str = "processes",
     progress: bool = False,
 ) -> pd.DataFrame:
     r"""Run methods on tasks over seeds ``0, 1, ...``.
@@ -45,8 +44,12 @@ def run_benchmark(
         q: Number of candidates of each run.
         store: Where the finished runs are. Default: nowhere, they are returned only.
         num_workers: Number of processes, each with one thread; the results do not depend on it.
+            With Ray, the number of cores that a local cluster is started with; a running one is
+            used as it is.
         num_positions: Score this many batches on the way to the candidates beside them, where a
             method moves designs step by step; they go to columns of their own.
+        launcher: ``"processes"`` of this machine, or a ``"ray"`` cluster; the results do not depend
+            on it.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -56,7 +59,8 @@ def run_benchmark(
         ``peak_memory_mb`` (of the process, with the data).
 
     Raises:
-        ValueError: For unknown methods, or numbers below 1.
+        ValueError: For unknown methods and launchers, and numbers out of range.
+        ModuleNotFoundError: For the launcher ``"ray"`` without Ray (extra ``ray``).
         RuntimeError: If runs failed, once all the others are finished and stored. So does a method
             that asks the oracle.
     """
@@ -70,6 +74,7 @@ def run_benchmark(
                 store=RunStore(Path(folder, "runs.jsonl")),
                 num_workers=num_workers,
                 num_positions=num_positions,
+                launcher=launcher,
                 progress=progress,
             )
     import pandas as pd
@@ -78,13 +83,14 @@ def run_benchmark(
     check_int("q", q, minimum=1)
     check_int("num_workers", num_workers, minimum=1)
     check_int("num_positions", num_positions, minimum=0)
+    check_choice("launcher", launcher, LAUNCHERS)
     specs = [specs] if isinstance(specs, TaskSpec) else list(specs)
     wanted = (methods, num_seeds, q, num_positions)
     identities = [i for spec in specs for i in _identities(spec, *wanted)]
     finished = {key_of(record) for record in store.records()}
     missing = [i for i in identities if key_of(i) not in finished]
     jobs = _make_jobs(specs, missing, q, num_positions)
-    outcomes = _run_jobs(jobs, num_workers)
+    outcomes = LAUNCHERS[launcher](run_job, jobs, num_workers)
     failures: list[tuple[Job, str]] = []
     for _ in track(range(len(jobs)), total=len(jobs), description="benchmark", enabled=progress):
         job, outcome = next(outcomes)
@@ -137,29 +143,3 @@ def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int, num_positions:
         for i in seeds
     ]
     return [job for job in jobs if job.methods]
-
-
-def _run_jobs(jobs: list[Job], num_workers: int) -> Iterator[tuple[Job, list[Record] | str]]:
-    if num_workers == 1:
-        for job in jobs:
-            yield job, _attempt(job)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, context) as pool:
-        futures: dict[Future[list[Record] | str], Job] = {
-            pool.submit(_attempt, job): job for job in jobs
-        }
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _attempt(job: Job) -> list[Record] | str:
-    """The records of a job or, for one of thousands must not stop the others, its traceback."""
-    try:
-        return run_job(job)
-    except Exception:
-        return traceback.format_exc()

@@ -554,7 +554,7 @@ class TestBadInput:
             ({"hidden_sizes": (4, -1)}, r"`hidden_sizes` .*received \(4, -1\)"),
             ({"num_members": 0}, "`num_members` must be an integer of at least 1, received 0"),
             ({"num_members": 1.5}, "`num_members` must be an integer .*received 1.5"),
-            ({"activation": "relu"}, r"`activation` must be one of \['leaky_relu', .*received 'relu'"),
+            ({"activation": "relu"}, r"`activation` must be one of .*'silu', .*received 'relu'"),
             ({"seed": -1}, "`seed` must be an integer of at least 0, received -1"),
             ({"seed": None}, "`seed` must be an integer of at least 0, received None"),
         ],
