@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from botorch_roma import FitHistory, RoMAModel, fit_roma_model
-from botorch_roma import fit as fit_module
+from botorch_roma import training as training_module
 from botorch_roma.closed_form import head_gradient, training_gradient
-from botorch_roma.fit import rank_correlation
+from botorch_roma.fit import fit_roma_models
 from botorch_roma.perturbation import (
     relative_distances,
     stacked_norms,
     step_coefficients,
     step_lengths,
 )
+from botorch_roma.training import rank_correlation
 
 N, D = 40, 2
 
@@ -192,21 +193,21 @@ class TestTraining:
         assert not any(t.any() for t in model.network.weights.log_std)
 
     def test_default_number_of_epochs(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert fit_module.DEFAULT_NUM_BATCHES == 5_000
-        monkeypatch.setattr(fit_module, "DEFAULT_NUM_BATCHES", 75)
+        assert training_module.DEFAULT_NUM_BATCHES == 5_000
+        monkeypatch.setattr(training_module, "DEFAULT_NUM_BATCHES", 75)
         assert len(fit(make_model(), epochs=None, num_validation=0).loss) == 25  # 3 batches each
-        monkeypatch.setattr(fit_module, "DEFAULT_NUM_BATCHES", 3)
+        monkeypatch.setattr(training_module, "DEFAULT_NUM_BATCHES", 3)
         assert len(fit(make_model(), epochs=None).loss) == 20
 
     def test_noisy_inputs(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[tuple[Tensor, Tensor]] = []
-        gradient = fit_module._Training._gradient
+        gradient = training_module.Training._gradient
 
         def recorded(self: Any, Z: Tensor, T: Tensor, V: None) -> Tensor:
             seen.append((Z, T))
             return gradient(self, Z, T, V)
 
-        monkeypatch.setattr(fit_module._Training, "_gradient", recorded)
+        monkeypatch.setattr(training_module.Training, "_gradient", recorded)
         model = make_model(num_members=2)
         options: dict[str, Any] = {"epochs": 50, "batch_size": N, "num_validation": 0}
         fit(model, noise_std=0.3, num_ascent_steps=2, **options)
@@ -225,18 +226,19 @@ class TestTraining:
 
     def test_batches_cover_the_data_once_an_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[Tensor] = []
-        step = fit_module._Training._step
+        step = training_module.Training._step
 
         def recorded(self: Any, rows: Tensor) -> Tensor:
             seen.append(rows)
             return step(self, rows)
 
-        monkeypatch.setattr(fit_module._Training, "_step", recorded)
-        fit(make_model(num_members=2), epochs=2, batch_size=16, num_validation=4)
+        monkeypatch.setattr(training_module.Training, "_step", recorded)
+        history = fit(make_model(num_members=2), epochs=2, batch_size=16, num_validation=4)
+        kept = sorted({*range(40)} - {*history.validation_indices})
         assert [rows.shape[1] for rows in seen] == [16, 16, 4] * 2
         for start in (0, 3):
             rows = torch.cat(seen[start : start + 3], dim=1)
-            assert torch.equal(rows.sort(dim=1).values, torch.arange(36).expand(2, 36))
+            assert torch.equal(rows.sort(dim=1).values, torch.tensor(kept).expand(2, 36))
         assert not torch.equal(seen[0][0], seen[0][1])
         assert not torch.equal(seen[0], seen[3])
 
@@ -300,9 +302,9 @@ class TestFirstLayer:
     @pytest.mark.parametrize(("d", "reduced"), [(26, False), (27, True)])
     def test_auto(self, d: int, reduced: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[bool] = []
-        ascent = fit_module._Training._reduced_ascent
+        ascent = training_module.Training._reduced_ascent
         monkeypatch.setattr(
-            fit_module._Training,
+            training_module.Training,
             "_reduced_ascent",
             lambda *args: seen.append(True) or ascent(*args),
         )
@@ -368,7 +370,7 @@ def test_perturbed_weights_stay_in_the_ball(
 ) -> None:
     model = make_model(m, n=12, hidden_sizes=sizes, num_members=members, activation=activation)
     largest: list[float] = []
-    gradient = fit_module._Training._gradient
+    gradient = training_module.Training._gradient
 
     def recorded(self: Any, Z: Tensor, T: Tensor, V: None) -> Tensor:
         distances = relative_distances(self.perturbed_views, self.theta_views)
@@ -376,7 +378,7 @@ def test_perturbed_weights_stay_in_the_ball(
         return gradient(self, Z, T, V)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module._Training, "_gradient", recorded)
+        patch.setattr(training_module.Training, "_gradient", recorded)
         fit(
             model,
             epochs=2,
@@ -526,7 +528,7 @@ class TestKeep:
     def test_timeout_keeps_the_best_state(self, monkeypatch: pytest.MonkeyPatch) -> None:
         clock = itertools.count()
         ticking = SimpleNamespace(monotonic=lambda: float(next(clock)))
-        monkeypatch.setattr(fit_module, "time", ticking)
+        monkeypatch.setattr(training_module, "time", ticking)
         model = make_model(noise=2.0)
         history = fit(model, timeout_sec=40.0, **OVERFIT)
         epochs = len(history.loss)
@@ -666,3 +668,70 @@ class TestNoiseVariances:
         assert histories[0].loss == pytest.approx(histories[1].loss)
         means = [model.posterior(X).mean for model in models]
         torch.testing.assert_close(means[0], means[1])
+
+
+class TestSeveralModels:
+    @pytest.mark.parametrize("model_options", [{}, {"num_members": 2}, {"train_Yvar": True}])
+    @pytest.mark.parametrize("options", [{}, {"num_validation": 0}, {"keep": "best"}])
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_each_is_what_it_would_be_alone(
+        self, model_options: dict[str, Any], options: dict[str, Any], shared: bool
+    ) -> None:
+        """On one table under several seeds, and on a table each."""
+
+        def make(i: int) -> RoMAModel:
+            X, known = draw(N, D, seed=0 if shared else i), dict(model_options)
+            if known.pop("train_Yvar", False):
+                known["train_Yvar"] = 0.01 + draw(N, 2, seed=7)
+            return RoMAModel(X, easy(X, 2), hidden_sizes=(8, 6), **known)
+
+        seeds, quick = (4, 0, 9), {k: v for k, v in QUICK.items() if k != "seed"} | options
+        together, alone = ([make(i) for i in range(3)] for _ in range(2))
+        histories = fit_roma_models(together, seeds=seeds, **quick)
+        for i, seed in enumerate(seeds):
+            history = fit_roma_model(alone[i], seed=seed, **quick)
+            for name in ("validation_indices", "best_epoch", "timed_out"):
+                assert getattr(histories[i], name) == getattr(history, name)
+            for name in ("loss", "validation_loss", "rank_correlation"):
+                assert getattr(histories[i], name) == pytest.approx(getattr(history, name))
+            for a, b in zip(together[i].network.tensors, alone[i].network.tensors, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(together[i].variance_scale, alone[i].variance_scale)
+            assert together[i].fitted
+
+    @pytest.mark.parametrize(
+        ("other", "seeds", "message"),
+        [
+            ({"hidden_sizes": (8, 7)}, (0, 1), "`models` must have the same networks"),
+            ({"num_members": 2}, (0, 1), "`models` must have the same networks"),
+            ({"activation": "silu"}, (0, 1), "`models` must have the same networks"),
+            ({"n": 41}, (0, 1), "`models` must have the same networks"),
+            ({"m": 2}, (0, 1), "`models` must have the same networks"),
+            ({}, (0,), "`seeds` must hold one seed for each .* received 1 for 2 models"),
+            ({}, (0, -1), "`seed` must be an integer of at least 0, received -1"),
+        ],
+    )
+    def test_refusals(self, other: dict[str, Any], seeds: tuple[int, ...], message: str) -> None:
+        models = [make_model(), make_model(**other)]
+        with pytest.raises(ValueError, match=message):
+            fit_roma_models(models, seeds=seeds, **{k: v for k, v in QUICK.items() if k != "seed"})
+        assert not any(model.fitted for model in models)
+
+    def test_options_are_those_of_one_model(self) -> None:
+        with pytest.raises(ValueError, match="at least one model"):
+            fit_roma_models([], seeds=[])
+        with pytest.raises(TypeError, match="num_epochs"):
+            fit_roma_models([make_model()], seeds=[0], num_epochs=3)
+        with pytest.raises(TypeError, match="use `models` and `seeds`"):
+            fit_roma_models([make_model()], seeds=[0], seed=3)
+        with pytest.raises(ValueError, match="`lr` must be"):
+            fit_roma_models([make_model()], seeds=[0], lr=0.0)
+
+    def test_a_failure_leaves_all_as_they_were(self) -> None:
+        models = [make_model(), make_model()]
+        before = [[t.clone() for t in m.network.tensors] for m in models]
+        with pytest.raises(ModelFittingError, match="non-finite"):
+            fit_roma_models(models, seeds=[0, 1], lr=1e200, epochs=5)
+        for model, tensors in zip(models, before, strict=True):
+            assert all(map(torch.equal, model.network.tensors, tensors))
+            assert not model.fitted

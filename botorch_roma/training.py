@@ -1,0 +1,423 @@
+r"""
+The training loop of stage 1: all networks of one or several models in one batched computation.
+
+References:
+
+.. [Wu2020awp]
+    D. Wu, S.-T. Xia, and Y. Wang. Adversarial Weight Perturbation Helps Robust Generalization.
+    Advances in Neural Information Processing Systems 33, 2020.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from botorch.exceptions import InputDataError
+from botorch.exceptions.errors import ModelFittingError
+from botorch.logging import logger
+from scipy.stats import rankdata
+from torch import Tensor
+
+from botorch_roma.closed_form import FirstLayer, Loss, head_gradient, training_gradient
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
+from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
+from botorch_roma.progress import track
+from botorch_roma.validation import check_int
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Keep = Literal["last", "best"]
+
+#: Without ``epochs``, training takes about this many minibatches, and at least 20 epochs.
+DEFAULT_NUM_BATCHES: int = 5_000
+
+
+@dataclass
+class FitHistory:
+    r"""What happened during :func:`fit_roma_model`, one entry per finished epoch.
+
+    Attributes:
+        loss: Mean training loss at the perturbed weights, on noisy inputs.
+        validation_loss: Loss on the held-out rows (on the training rows where none are held
+            out), plain weights and inputs.
+        rank_correlation: Spearman correlation of prediction and outcome on the same rows.
+        seconds: Wall time since the start.
+        best_epoch: Epoch with the lowest validation loss, counted from 0 (mean over networks).
+        timed_out: Whether ``timeout_sec`` ended the training; the best state was kept then.
+        validation_indices: Indices of the held-out rows.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    rank_correlation: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    timed_out: bool = False
+    validation_indices: list[int] = field(default_factory=list)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The curves as a data frame with one row per epoch."""
+        import pandas as pd
+
+        names = ("loss", "validation_loss", "rank_correlation", "seconds")
+        return pd.DataFrame({name: getattr(self, name) for name in names})
+
+
+class _Validation(NamedTuple):
+    """Rows to watch the training of a model on, and which of its rows are held out."""
+
+    Z: Tensor
+    T: Tensor
+    V: Tensor | None
+    indices: list[int]
+
+
+class Training:
+    r"""The state of a training run: data on the device, one flat row of weights per network.
+
+    Networks are ordered by model, ensemble member and output. Models of one architecture and number
+    of rows train side by side, each as it would alone.
+
+    Args:
+        models: The models.
+        seeds: One for each.
+        loss: As for :func:`~botorch_roma.fit.fit_roma_model`, as all the others.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[RoMAModel],
+        seeds: Sequence[int],
+        *,
+        loss: Loss,
+        noise_std: float,
+        radius: float,
+        num_ascent_steps: int,
+        batch_size: int,
+        lr: float,
+        max_grad_norm: float,
+        num_validation: int | None,
+        warm_start: bool,
+        first_layer: FirstLayer,
+    ) -> None:
+        self.loss: Loss = loss
+        self.first_layer = first_layer
+        self.noise_std, self.radius = noise_std, radius
+        self.num_ascent_steps = num_ascent_steps if radius > 0 else 0
+        self.max_grad_norm = max_grad_norm
+        self.models, self.seeds = models, seeds
+        self.members, self.outputs = models[0].num_members, models[0].num_outputs
+        self.activation = models[0].network.activation
+        self._load_data(num_validation)
+        self.num_rows = self.rows.shape[1]
+        self.batch_size = min(batch_size, self.num_rows)
+        self._load_weights(warm_start)
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr)
+        self.generators = [
+            torch.Generator(self.Z.device).manual_seed(seed + e)
+            for seed in seeds
+            for e in range(self.members)
+        ]
+
+    def _load_data(self, num_validation: int | None) -> None:
+        n = self.models[0].train_X.shape[0]
+        if num_validation is None:
+            num_validation = min(200, n // 10)
+        check_int("num_validation", num_validation, minimum=0)
+        if n - num_validation < 2:
+            raise InputDataError(
+                f"`num_validation` is {num_validation} of {n} rows, which leaves fewer than two "
+                "to train on; choose a smaller number."
+            )
+        tables = [_standardized(model) for model in self.models]
+        if all(_same(table, tables[0]) for table in tables[1:]):
+            tables = tables[:1]
+        self.Z = _joined([Z for Z, _, _ in tables])
+        self.T = _joined([T for _, T, _ in tables])
+        known = [V for _, _, V in tables if V is not None]
+        self.V = _joined(known) if known else None
+        self.validation, kept = [], []
+        for m, seed in enumerate(self.seeds):
+            offset = n * m if len(tables) > 1 else 0
+            order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
+            held_out = order[:num_validation].to(self.Z.device)
+            kept.append(order[num_validation:].sort().values.to(self.Z.device) + offset)
+            rows = held_out + offset if num_validation else kept[m]
+            V = None if self.V is None else self.V[rows]
+            indices = held_out.sort().values.tolist()
+            self.validation.append(_Validation(self.Z[rows], self.T[rows], V, indices))
+        self.rows = torch.stack(kept)
+
+    def _load_weights(self, warm_start: bool) -> None:
+        self.shapes = [t.shape[1:] for t in self.models[0].network.tensors]
+        flat = []
+        for model, seed in zip(self.models, self.seeds, strict=True):
+            start = model.network.weights if warm_start else _initial_weights(model, seed)
+            flat.append(torch.cat([t.detach().flatten(1) for t in start.tensors()], dim=1))
+        self.theta = torch.cat(flat)
+        if self.loss == "squared_error":  # constant, since this loss does not train it
+            self.theta[:, -(self.shapes[-1].numel() + self.shapes[-2].numel()) :] = 0.0
+        self.perturbed, self.gradient = torch.empty_like(self.theta), torch.empty_like(self.theta)
+        sizes = torch.tensor([s.numel() for s in self.shapes])
+        self.segments = torch.repeat_interleave(torch.arange(len(sizes)), sizes).to(self.Z.device)
+        self.theta_views = self._views(self.theta)
+        self.perturbed_views = self._views(self.perturbed)
+        self.gradient_views = self._views(self.gradient)
+
+    def _views(self, flat: Tensor) -> StackedWeights:
+        parts = flat.split([s.numel() for s in self.shapes], dim=1)
+        pairs = zip(parts, self.shapes, strict=True)
+        return StackedWeights.from_tensors([p.view(-1, *s) for p, s in pairs])
+
+    def num_epochs(self, epochs: int | None) -> int:
+        """Passes over the data, by default as many as make about ``DEFAULT_NUM_BATCHES``."""
+        if epochs is not None:
+            return epochs
+        batches = -(-self.num_rows // self.batch_size)
+        return max(20, -(-DEFAULT_NUM_BATCHES // batches))
+
+    def run(
+        self, epochs: int, keep: Keep, timeout_sec: float | None, progress: bool
+    ) -> list[FitHistory]:
+        """Train; one history per model."""
+        start = time.monotonic()
+        histories = [FitHistory(validation_indices=v.indices) for v in self.validation]
+        self._best = self.theta.clone()
+        self._best_loss = torch.full_like(self.theta[:, 0], torch.inf)
+        timed_out = False
+        for epoch in track(range(epochs), total=epochs, description="stage 1", enabled=progress):
+            deadline = None if timeout_sec is None else start + timeout_sec
+            loss, finished = self._epoch(deadline)
+            self._record(histories, epoch, loss, start)
+            late = deadline is not None and time.monotonic() >= deadline
+            if not finished or (late and epoch + 1 < epochs):
+                timed_out = True
+                logger.info(f"fit_roma_model: time budget used up in epoch {epoch}.")
+                break
+        for history in histories:
+            history.timed_out = timed_out
+        if keep == "best" or timed_out:
+            self.theta.copy_(self._best)
+        return histories
+
+    def _record(self, histories: list[FitHistory], epoch: int, loss: Tensor, start: float) -> None:
+        results = [self._validate(m) for m in range(len(self.models))]
+        validation = torch.cat([value for value, _ in results])
+        if not (torch.isfinite(loss).all() and torch.isfinite(validation).all()):
+            raise ModelFittingError(
+                f"The loss became non-finite in epoch {epoch}; the model is unchanged. Reduce `lr` "
+                "or `radius`, or look for extreme values in the data."
+            )
+        better = validation < self._best_loss
+        self._best_loss = torch.where(better, validation, self._best_loss)
+        self._best[better] = self.theta[better]
+        losses = loss.view(len(self.models), -1).mean(dim=1).tolist()
+        for history, mean, (value, correlation) in zip(histories, losses, results, strict=True):
+            if value.mean().item() < min(history.validation_loss, default=torch.inf):
+                history.best_epoch = epoch
+            history.loss.append(mean)
+            history.validation_loss.append(value.mean().item())
+            history.rank_correlation.append(correlation)
+            history.seconds.append(time.monotonic() - start)
+
+    def _epoch(self, deadline: float | None) -> tuple[Tensor, bool]:
+        r"""One pass over the data: mean loss of each network, and whether the pass was finished."""
+        n = self.num_rows
+        order = torch.stack(
+            [
+                self.rows[i // self.members][torch.randperm(n, generator=g, device=self.Z.device)]
+                for i, g in enumerate(self.generators)
+            ]
+        )
+        total, count = torch.zeros_like(self.theta[:, 0]), 0
+        for rows in order.split(self.batch_size, dim=1):
+            total += self._step(rows) * rows.shape[1]
+            count += rows.shape[1]
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        return total / count, count == n
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        r"""Noisy inputs ``S x b x d``, targets and noise variances ``S x b``, for rows ``ME x b``.
+
+        ``M`` models of ``E`` members, ``S`` networks.
+        """
+        Z = self.Z[rows]
+        if self.noise_std > 0:
+            noise = [
+                torch.randn(Z.shape[1:], generator=g, dtype=Z.dtype, device=Z.device)
+                for g in self.generators
+            ]
+            Z = Z.add_(torch.stack(noise), alpha=self.noise_std)
+        if self.outputs > 1:
+            Z = Z.repeat_interleave(self.outputs, dim=0)
+        T, V = (
+            None if t is None else t[rows].movedim(-1, 1).reshape(-1, rows.shape[1])
+            for t in (self.T, self.V)
+        )
+        assert T is not None
+        return Z, T, V
+
+    def _step(self, rows: Tensor) -> Tensor:
+        r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
+        batch = self._batch(rows)
+        self.perturbed.copy_(self.theta)
+        lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
+        if self._use_reduced(rows.shape[1]):
+            loss = self._reduced_ascent(*batch, lengths)
+        else:
+            for _ in range(self.num_ascent_steps):
+                self._gradient(*batch)
+                coefficients = step_coefficients(lengths, self._gradient_norms())
+                self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
+            loss, _ = self._gradient(*batch)
+        clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
+        self.theta.grad = self.gradient.mul_(self._per_weight(clip))
+        self.optimizer.step()
+        return loss
+
+    def _use_reduced(self, num_points: int) -> bool:
+        width, d = self.shapes[0]
+        if self.first_layer == "auto":
+            return self.num_ascent_steps > 0 and d > 2 * (width + num_points)
+        return self.first_layer == "reduced"
+
+    def _reduced_ascent(self, Z: Tensor, T: Tensor, V: Tensor | None, lengths: Tensor) -> Tensor:
+        r"""The ascent, and the gradient at its end, without the inputs in between.
+
+        Every step on ``W_1`` is a combination of the rows of ``Z``. So all that the network sees
+        of it, ``Z W_1^T``, moves by ``G e`` with ``G = Z Z^T``, and ``||e^T Z||^2 = <e, G e>``,
+        where ``e`` is the gradient in what the first activation is applied to. Exact.
+        """
+        weight, bias = self.perturbed_views.hidden[0]
+        size, gradients = self.shapes[0].numel(), [*self.gradient_views.tensors()]
+        gram, product = torch.bmm(Z, Z.mT), torch.bmm(Z, weight.mT)
+        for _ in range(self.num_ascent_steps):
+            _, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
+            moved = torch.bmm(gram, e)
+            norm = (e * moved).sum(dim=(1, 2)).clamp_min(0.0).sqrt()
+            norms = torch.cat([norm.unsqueeze(0), stacked_norms(gradients[1:])])
+            coefficients = step_coefficients(lengths, norms)
+            product.addcmul_(moved, coefficients[0].view(-1, 1, 1))
+            rest = self._per_weight(coefficients, start=size)
+            self.perturbed[:, size:].addcmul_(self.gradient[:, size:], rest)
+        loss, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
+        torch.bmm(e.mT, Z, out=gradients[0])
+        return loss
+
+    def _gradient(
+        self, Z: Tensor, T: Tensor, V: Tensor | None, first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return training_gradient(
+            self.perturbed_views,
+            Z,
+            T,
+            loss=self.loss,
+            activation=self.activation,
+            out=self.gradient_views,
+            noise_variance=V,
+            first=first,
+        )
+
+    def _gradient_norms(self) -> Tensor:
+        return stacked_norms(self.gradient_views.tensors())
+
+    def _per_weight(self, per_tensor: Tensor, start: int = 0) -> Tensor:
+        r"""``T x S`` factors as ``S x P`` factors of the flat weights, from ``start`` on."""
+        return per_tensor.mT.index_select(1, self.segments[start:])
+
+    def _predict(self, m: int) -> tuple[Tensor, Tensor]:
+        r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
+        count = self.members * self.outputs
+        weights = self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
+        mean, raw = stacked_heads(weights, self.validation[m].Z, self.activation)
+        shape = (self.members, self.outputs, -1)
+        return mean.view(shape), raw.view(shape)
+
+    def _validate(self, m: int) -> tuple[Tensor, float]:
+        r"""Loss of each network of a model on its held-out rows, and the ensemble's correlation."""
+        mean, raw = self._predict(m)
+        _, T, V, _ = self.validation[m]
+        targets, noise = (None if t is None else t.mT.expand_as(mean) for t in (T, V))
+        assert targets is not None
+        value, _, _ = head_gradient(mean, raw, targets, self.loss, noise)
+        scores = [rank_correlation(p, t) for p, t in zip(mean.mean(dim=0), T.mT, strict=True)]
+        return value.mean(dim=-1).flatten(), sum(scores) / len(scores)
+
+    def _variance_scale(self, m: int) -> Tensor:
+        r"""Factor ``c`` of the head variance that calibrates each output on the held-out rows.
+
+        With the ensemble's spread and the known noise on top, ``mean(residual^2 / (c * head +
+        spread + noise)) = 1``, which falls in ``c``: solved by bisection. Where these are too wide
+        by themselves ``c`` is left tiny.
+        """
+        mean, raw = self._predict(m)
+        _, T, V, _ = self.validation[m]
+        head = torch.exp(2.0 * soft_bound_log_std(raw)).mean(dim=0)
+        spread = mean.var(dim=0, correction=0) if self.members > 1 else torch.zeros_like(head)
+        if V is not None:
+            spread = spread + V.mT
+        squares = (T.mT - mean.mean(dim=0)).square()
+        low = torch.full_like(head[:, :1], 1e-6)
+        high = (squares / head).mean(dim=-1, keepdim=True).clamp_min(1e-6)  # right without spread
+        for _ in range(60 if spread.any() else 0):
+            middle = (low + high) / 2
+            too_small = (squares / (middle * head + spread)).mean(dim=-1, keepdim=True) > 1
+            low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
+        return high.squeeze(-1)
+
+    def write_back(self) -> None:
+        """Copy weights and calibration into the models, now that nothing can fail."""
+        count = self.members * self.outputs
+        for m, model in enumerate(self.models):
+            model.variance_scale.copy_(self._variance_scale(m))
+            pairs = zip(model.network.tensors, self.theta_views.tensors(), strict=True)
+            for parameter, value in pairs:
+                parameter.copy_(value[m * count : (m + 1) * count])
+            model.fitted.fill_(True)
+
+
+Table = tuple[Tensor, Tensor, Tensor | None]
+
+
+@torch.no_grad()
+def _standardized(model: RoMAModel) -> Table:
+    """Inputs, outcomes and known noise variances of a model's data, standardised."""
+    model.eval()
+    Z = model.standardize_inputs(model.train_X)
+    T = model.standardize_outcomes(model.train_Y, X=model.train_X)
+    return Z, T, model.standardized_noise_variances()
+
+
+def _same(table: Table, other: Table) -> bool:
+    return all(
+        a is b or (a is not None and b is not None and torch.equal(a, b))
+        for a, b in zip(table, other, strict=True)
+    )
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts below each other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
+
+
+def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:
+    r"""New initial weights, without touching those of the model."""
+    network = copy.deepcopy(model.network)
+    network.reset_parameters(model.network_seeds(seed))
+    return network.weights
+
+
+def rank_correlation(prediction: Tensor, outcome: Tensor) -> float:
+    r"""Spearman's rank correlation of two vectors; NaN where one of them is constant."""
+    ranks = [torch.as_tensor(rankdata(t.detach().cpu().numpy())) for t in (prediction, outcome)]
+    if min(r.std(correction=0).item() for r in ranks) == 0.0:
+        return float("nan")
+    return torch.corrcoef(torch.stack(ranks))[0, 1].item()
