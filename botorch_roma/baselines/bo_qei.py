@@ -22,6 +22,7 @@ from botorch.models import SingleTaskGP
 from botorch.optim import optimize_acqf
 from botorch.sampling import SobolQMCNormalSampler
 from gpytorch.mlls import ExactMarginalLogLikelihood
+from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
 
 from botorch_roma.baselines.cbas import CBAS_PROXY
@@ -80,6 +81,9 @@ def bo_qei(
         ("num_rows", num_rows),
         ("num_iterations", num_iterations),
         ("batch_size", batch_size),
+        ("num_restarts", num_restarts),
+        ("raw_samples", raw_samples),
+        ("maxiter", maxiter),
     ):
         check_int(name, number, minimum=1)
     space = DesignSpace(task, encoding)
@@ -96,6 +100,8 @@ def bo_qei(
         torch.manual_seed(seed)
         warnings.simplefilter("ignore", InputDataWarning)  # the vectors are z-scored on all rows
         warnings.simplefilter("ignore", OptimizationWarning)
+        # designs of one batch may coincide, at a corner of the bounds for instance
+        warnings.simplefilter("ignore", NumericalWarning)
         # far from all data the acquisition function is flat: restarts are then drawn at random
         warnings.simplefilter("ignore", BadInitialCandidatesWarning)
         iterations = range(num_iterations)

@@ -64,12 +64,16 @@ def cma_es(
         return [-value for value in mean.mean(dim=0).tolist()]
 
     found = []
-    for i in track(range(q), total=q, description="CMA-ES", enabled=progress):
-        # `cma` takes seed 0 for the clock
-        options = {"seed": 1 + seed * q + i, "maxiter": num_iterations, "verbose": -9}
-        search = cma.CMAEvolutionStrategy(starts[i], sigma, options)
-        while not search.stop():
-            points = search.ask()
-            search.tell(points, cost(points))
-        found.append(search.result.xbest)
+    state = np.random.get_state()  # `cma` seeds and draws from numpy's global generator
+    try:
+        for i in track(range(q), total=q, description="CMA-ES", enabled=progress):
+            # `cma` takes seed 0 for the clock
+            options = {"seed": 1 + seed * q + i, "maxiter": num_iterations, "verbose": -9}
+            search = cma.CMAEvolutionStrategy(starts[i], sigma, options)
+            while not search.stop():
+                points = search.ask()
+                search.tell(points, cost(points))
+            found.append(search.result.xbest)
+    finally:
+        np.random.set_state(state)
     return space.decode(torch.as_tensor(np.stack(found)).to(space.Z))

@@ -82,8 +82,14 @@ def coms(
     """
     for name, number in (("num_inner_steps", num_inner_steps), ("num_steps", num_steps)):
         check_int(name, number, minimum=0)
-    for name, value in (("alpha", alpha), ("alpha_lr", alpha_lr), ("noise_std", noise_std)):
+    for name, value in (
+        ("alpha", alpha),
+        ("alpha_lr", alpha_lr),
+        ("noise_std", noise_std),
+        ("particle_lr", particle_lr),
+    ):
         check_float(name, value)
+    check_float("lr", lr, exclusive=True)
     space = DesignSpace(task, encoding)
     network = ProxyNetwork(space.dim, hidden_sizes, activation=activation, seeds=[seed])
     network = network.to(space.Z)

@@ -72,10 +72,13 @@ def mins(
     """
     for name, number in (
         ("q", q),
+        ("batch_size", batch_size),
         ("critic_steps", critic_steps),
         ("num_bins", num_bins),
+        *((f"hidden_sizes[{i}]", size) for i, size in enumerate(hidden_sizes)),
     ):
         check_int(name, number, minimum=1)
+    check_float("lr", lr, exclusive=True)
     check_float("gradient_penalty", gradient_penalty)
     for i, temperature in enumerate(temperatures):
         check_float(f"temperatures[{i}]", temperature, exclusive=True)

@@ -52,6 +52,8 @@ class VAEOptions:
         """
         for name in ("latent_dim", "epochs", "batch_size"):
             check_int(name, getattr(self, name), minimum=1)
+        for i, size in enumerate(self.hidden_sizes):
+            check_int(f"hidden_sizes[{i}]", size, minimum=1)
         check_float("lr", self.lr, exclusive=True)
         if self.max_batches is not None:
             check_int("max_batches", self.max_batches, minimum=1)
