@@ -123,7 +123,7 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
         force: Whether existing files may be replaced.
 
     Returns:
-        The files written.
+        The files written; methods stand in the order of ``METHODS`` in all of them.
 
     Raises:
         OSError: If a file exists and ``force`` is not set, before anything is written.
@@ -131,6 +131,8 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
     """
     if runs.empty or "full_100" not in runs or runs["full_100"].isna().all():
         raise InputDataError("`runs` must hold at least one run with a result, received none.")
+    order = {name: i for i, name in enumerate(METHODS)}
+    runs = runs.sort_values("method", key=lambda m: m.map(order), kind="stable")
     ablation = runs["method"].map(lambda m: METHODS[m].family == "ablation")
     compared = runs[~ablation]
     tables = {

@@ -54,7 +54,8 @@ class Runs(NamedTuple):
 
 
 def states() -> list[Any]:
-    return [torch.random.get_rng_state().tolist(), str(np.random.get_state(legacy=False))]
+    _, keys, *rest = np.random.get_state()
+    return [torch.random.get_rng_state().tolist(), list(keys), *rest]
 
 
 def run(name: str, task: OfflineTask, q: int = Q, **options: Any) -> Tensor:

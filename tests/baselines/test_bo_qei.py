@@ -146,6 +146,25 @@ def test_warnings_of_the_search_are_silent(
         bo_qei(vector_task, 2, **options)
 
 
+def test_what_the_search_draws_is_seeded(
+    vector_task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the global generator of torch stands."""
+
+    def search(acquisition: Any, bounds: Tensor, *, q: int, **options: Any) -> tuple[Tensor, None]:
+        return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(q, 3).to(bounds), None
+
+    monkeypatch.setattr(module, "optimize_acqf", search)
+    found = []
+    for i, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(i)
+        options = {**TINY, "num_iterations": 1, "batch_size": 2}
+        found.append(bo_qei(vector_task, 2, seed=seed, **options))
+    first, again, other = found
+    assert torch.equal(first, again)
+    assert not torch.isclose(first, other).any()
+
+
 def test_finds_better_predictions(vector_task: OfflineTask) -> None:
     proxy = ProxyOptions(num_members=2, hidden_sizes=(16,), epochs=10, batch_size=25, lr=2e-2)
     options = {**TINY, "proxy": proxy, "raw_samples": 32, "maxiter": 10}

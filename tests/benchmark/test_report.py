@@ -182,7 +182,8 @@ class TestWriteReport:
                 )
                 latex = (tmp_path / f"table_{p}_{scale}.tex").read_text()
                 assert latex.startswith(r"\begin{tabular}{lcccc}")
-        assert task_table(runs) in text
+        order = ["start", "paper", "default"]  # that of METHODS, not of the runs
+        assert task_table(runs.set_index("method").loc[order].reset_index()) in text
         assert "no comparison with published figures: `toy`." in text
         assert "up to 3 seeds" in text
         assert (tmp_path / "percentiles_full.png").read_bytes()[:4] == b"\x89PNG"
