@@ -55,7 +55,7 @@ def bo_qei(
 
     The GP starts from the best visible designs, with the ensemble's values, and is fitted anew in
     each iteration. The candidates are the best by the ensemble's mean of all designs that
-    the search has proposed, filled up with the best that it started from.
+    the search has proposed, filled up with the best visible ones.
 
     Args:
         task: The task; its oracle is not asked.
@@ -106,24 +106,21 @@ def bo_qei(
         warnings.simplefilter("ignore", BadInitialCandidatesWarning)
         iterations = range(num_iterations)
         for _ in track(iterations, total=num_iterations, description="BO-qEI", enabled=progress):
-            free = space.varies
-            model = SingleTaskGP(Z[:, free], T)
+            model = SingleTaskGP(Z, T)
             fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
             acquisition = qLogExpectedImprovement(
                 model, T.max(), SobolQMCNormalSampler(torch.Size([64]), seed=seed)
             )
             found, _ = optimize_acqf(
                 acquisition,
-                space.bounds.double()[:, free],
+                space.bounds.double(),
                 q=batch_size,
                 num_restarts=num_restarts,
                 raw_samples=raw_samples,
                 options={"maxiter": maxiter, "seed": seed},
             )
-            batch = torch.zeros(batch_size, space.dim, dtype=Z.dtype, device=Z.device)
-            batch[:, free] = found
             # what is asked for is a design, not a relaxation of one
-            batch = space.encode(space.decode(batch.to(space.Z)))
+            batch = space.encode(space.decode(found.to(space.Z)))
             Z = torch.cat([Z, batch.double()])
             T = torch.cat([T, predict(batch)])
     order = T[num_given:, 0].argsort(descending=True, stable=True)[:q]

@@ -8,6 +8,8 @@ Conservative objective models [Trabucco2021coms]_.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -90,6 +92,7 @@ def coms(
     ):
         check_float(name, value)
     check_float("lr", lr, exclusive=True)
+    check_float("overestimation_limit", overestimation_limit, minimum=-math.inf)
     space = DesignSpace(task, encoding)
     network = ProxyNetwork(space.dim, hidden_sizes, activation=activation, seeds=[seed])
     network = network.to(space.Z)
@@ -103,7 +106,7 @@ def coms(
         for rows in order.split(batch_size):
             Z = space.Z[rows]
             noise = torch.randn(Z.shape, generator=generator, dtype=Z.dtype, device=Z.device)
-            Z = Z + noise_std * noise * space.varies
+            Z = Z + noise_std * noise
             frozen = network.weights.map(Tensor.detach)
             Z_adv = climb(frozen, network.activation, Z, length, num_inner_steps)
             both, _ = stacked_heads(

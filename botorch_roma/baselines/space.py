@@ -18,13 +18,16 @@ class DesignSpace:
         task: The task; its oracle is not asked.
         encoding: What token sequences are: ``"logits"`` or ``"one_hot"``.
 
+    Columns that never vary are not among the vectors: nothing is known about them, and a network
+    that was never trained on them would lead ascent astray.
+
     Attributes:
         Z: Vectors of the visible designs, ``n x e``.
         T: Their z-scored outcomes, ``n x 1``.
-        varies: Which columns of ``Z`` vary, ``e`` of bool; the others are 0.
+        varies: Which columns of the designs (of their encodings, for tokens) are in the vectors.
 
     Raises:
-        ValueError: If all outcomes are equal, so that there is nothing to learn.
+        ValueError: If all outcomes or all designs are equal: there is nothing to learn.
     """
 
     def __init__(self, task: OfflineTask, encoding: str = "logits") -> None:
@@ -39,9 +42,12 @@ class DesignSpace:
                 f"{task.Y[0].item():g} in {task.name!r}."
             )
         V = self._vectors(task.X)
-        self._mean, std = V.mean(dim=0), V.std(dim=0, correction=0)
+        std = V.std(dim=0, correction=0)
         self.varies = (V[0] != V).any(dim=0) & (std > 0)
-        self._std = torch.where(self.varies, std, torch.ones_like(std))
+        if not self.varies.any():
+            raise ValueError(f"`task` must hold designs that differ; in {task.name!r} none do.")
+        self._first, self._std = V[0].clone(), std[self.varies]
+        self._mean = V[:, self.varies].mean(dim=0)
         self.Z = self._standardize(V)
         self.T = (task.Y - task.Y.mean()) / spread
 
@@ -52,7 +58,7 @@ class DesignSpace:
 
     @property
     def bounds(self) -> Tensor:
-        r"""Bounds of the vectors, ``2 x e``; 0 where a column does not vary."""
+        r"""Bounds of the vectors, ``2 x e``."""
         encoding = self._encoding
         return self._standardize(self.task.bounds if encoding is None else encoding.bounds)
 
@@ -72,12 +78,11 @@ class DesignSpace:
 
     def decode(self, Z: Tensor) -> Tensor:
         r"""The valid designs ``n x d``, within the bounds, that vectors ``n x e`` stand for."""
-        V = self._mean + self._std * (Z * self.varies)
+        V = self._first.repeat(Z.shape[0], 1)
+        V[:, self.varies] = self._mean + self._std * Z
         if self._encoding is not None:
             return self._encoding.decode(V)
         X = torch.maximum(torch.minimum(V, self.task.bounds[1]), self.task.bounds[0])
-        for i, value in self.task.fixed_features.items():
-            X[:, i] = value
         process = self.task.post_processing_func
         return X if process is None else process(X)
 
@@ -85,4 +90,4 @@ class DesignSpace:
         return X if self._encoding is None else self._encoding.encode(X)
 
     def _standardize(self, V: Tensor) -> Tensor:
-        return (V - self._mean) / self._std * self.varies
+        return (V[:, self.varies] - self._mean) / self._std

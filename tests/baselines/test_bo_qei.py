@@ -85,31 +85,27 @@ def test_size_of_the_subset(num_rows: int, expected: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_data_of_the_model(grid_task: OfflineTask, seen: Seen, dtype: torch.dtype) -> None:
-    """Designs where they vary, with the ensemble's values, then what was proposed."""
+    """Visible designs with the ensemble's values, then what was proposed."""
     task = grid_task.to(dtype=dtype)
     bo_qei(task, 5, **TINY, num_iterations=2, batch_size=3)
     space = DesignSpace(task)
-    ensemble, free = Ensemble(space, PROXY, seed=0), space.varies
-    batch = torch.zeros(3, space.dim, dtype=dtype)
-    batch[:, free] = seen.proposed[0].to(dtype)
+    ensemble, batch = Ensemble(space, PROXY, seed=0), seen.proposed[0].to(dtype)
     start = space.Z[_subset(space.T[:, 0], 20, 0)]
     Z = torch.cat([start, space.encode(space.decode(batch))])
     values = ensemble.predict(Z)[0].mean(dim=0).double()[:, None]
     for (X, Y), n in zip(seen.data, (20, 23), strict=True):
-        torch.testing.assert_close(X, Z[:n, free].double())
+        torch.testing.assert_close(X, Z[:n].double())
         torch.testing.assert_close(Y, values[:n], rtol=1e-4, atol=1e-4)
     for bounds, proposed in zip(seen.bounds, seen.proposed, strict=True):
-        assert torch.equal(bounds, space.bounds.double()[:, free])
-        assert proposed.shape == (3, int(free.sum()))
+        assert torch.equal(bounds, space.bounds.double())
+        assert proposed.shape == (3, 2)
 
 
 def test_candidates_are_the_best_that_were_proposed(padded_task: OfflineTask, seen: Seen) -> None:
     """In the order of their predictions; none is one that the search started from."""
     X = bo_qei(padded_task, 5, **TINY, num_iterations=2, batch_size=4)
     space = DesignSpace(padded_task)
-    Z = torch.zeros(8, space.dim).double()
-    Z[:, space.varies] = torch.cat(seen.proposed)
-    designs = space.decode(Z)
+    designs = space.decode(torch.cat(seen.proposed))
     values = Ensemble(space, PROXY, seed=0).predict(space.encode(designs))[0].mean(dim=0)
     best = values.argsort(descending=True, stable=True)[:5]
     torch.testing.assert_close(X, designs[best])

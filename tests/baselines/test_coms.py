@@ -162,14 +162,13 @@ def test_minibatches(vector_task: OfflineTask, minibatches: list[Minibatch]) -> 
 
 
 def test_noise(grid_task: OfflineTask, minibatches: list[Minibatch]) -> None:
-    """On the inputs alone, in standard deviations, and not where nothing varies."""
+    """On the inputs alone, in standard deviations."""
     space = DesignSpace(grid_task)
     coms(grid_task, 5, **TINY, noise_std=1e-3, batch_size=80)
     for batch in minibatches:
         distance = (batch.Z[:, None] - space.Z).abs().amax(dim=-1)
         noise = batch.Z - space.Z[distance.argmin(dim=1)]
-        assert noise[:, [0, 2]].std().item() == pytest.approx(1e-3, rel=0.2)
-        assert not noise[:, 1].any()
+        assert noise.std().item() == pytest.approx(1e-3, rel=0.2)
     first, second = (batch.Z.sort(dim=0).values for batch in minibatches)
     assert not torch.equal(first, second)
 
