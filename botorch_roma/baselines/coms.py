@@ -120,13 +120,10 @@ def coms(
     weights = network.weights.map(Tensor.detach)
     Z = start
     for _ in range(num_steps):
-        if path is not None:
-            path.append(space.decode(Z))
+        space.record(path, Z)
         Z = climb(weights, network.activation, Z, length, 1)
-    candidates = space.decode(Z)
-    if path is not None:
-        path.append(candidates)
-    return candidates
+    space.record(path, Z)
+    return space.decode(Z)
 
 
 def climb(

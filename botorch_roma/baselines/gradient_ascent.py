@@ -63,10 +63,7 @@ def gradient_ascent(
     Z, length = space.start(q), step_size * space.dim**0.5
     ensemble = Ensemble(space, proxy, seed=seed, progress=progress)
     for _ in track(range(num_steps), total=num_steps, description="ascent", enabled=progress):
-        if path is not None:
-            path.append(space.decode(Z))
+        space.record(path, Z)
         Z = Z + length * ensemble.ascent_direction(Z, aggregate)
-    candidates = space.decode(Z)
-    if path is not None:
-        path.append(candidates)
-    return candidates
+    space.record(path, Z)
+    return space.decode(Z)

@@ -89,8 +89,7 @@ def nemo(
     optimizer = torch.optim.Adam(networks.parameters(), lr=model_lr)
     generator = torch.Generator(space.Z.device).manual_seed(seed)
     for _ in track(range(num_steps), total=num_steps, description="NEMO", enabled=progress):
-        if path is not None:
-            path.append(space.decode(Z))
+        space.record(path, Z)
         rows = torch.randint(
             len(space.Z), (proxy.batch_size,), generator=generator, device=Z.device
         )
@@ -101,10 +100,8 @@ def nemo(
         share = _log_likelihood(networks, Z, outcomes[:, None]).softmax(dim=0)
         (gradient,) = torch.autograd.grad((outcomes @ share).sum(), Z)
         Z = (Z + length * gradient).detach()
-    candidates = space.decode(Z)
-    if path is not None:
-        path.append(candidates)
-    return candidates
+    space.record(path, Z)
+    return space.decode(Z)
 
 
 def _log_likelihood(networks: ProxyNetwork, Z: Tensor, T: Tensor) -> Tensor:

@@ -86,6 +86,11 @@ class DesignSpace:
         process = self.task.post_processing_func
         return X if process is None else process(X)
 
+    def record(self, path: list[Tensor] | None, Z: Tensor) -> None:
+        r"""Append the designs that vectors ``n x e`` stand for to ``path``, if there is one."""
+        if path is not None:
+            path.append(self.decode(Z))
+
     def _vectors(self, X: Tensor) -> Tensor:
         return X if self._encoding is None else self._encoding.encode(X)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from botorch_roma.benchmark.methods import METHODS
-from botorch_roma.benchmark.tables import SCALE_NOTES, latex_table, markdown_table
-from botorch_roma.validation import check_choice
+from botorch_roma.benchmark.tables import latex_table, markdown_table, over_seeds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,20 +96,14 @@ def ablation_table(runs: pd.DataFrame, *, percentile: int, scale: str) -> Ablati
     """
     from scipy.stats import t
 
-    check_choice("scale", scale, SCALE_NOTES)
-    check_choice("percentile", str(percentile), ("100", "50"))
     variants = [m.name for m in METHODS.values() if m.family == "ablation"]
     part = runs[runs["method"].isin([*variants, ALL_COMPONENTS])]
     tasks = part.loc[part["method"].isin(variants), "task"].unique()
     if not len(tasks):
         return None
     part = part[part["task"].isin(tasks)]
-    groups = part.groupby(["method", "task"], sort=False)[f"{scale}_{percentile}"]
     order = [m for m in [*variants, ALL_COMPONENTS] if m in set(part["method"])]
-    mean, std, count = (
-        groups.agg(of).unstack().reindex(index=order, columns=tasks)
-        for of in ("mean", "std", "count")
-    )
+    mean, std, count = over_seeds(part, order, percentile=percentile, scale=scale)
     quantile = t.ppf(0.5 + CONFIDENCE / 2.0, count.clip(lower=2) - 1)
     return AblationTable(mean, std / count**0.5 * quantile)
 

@@ -144,17 +144,36 @@ def score_table(runs: pd.DataFrame, *, percentile: int, scale: str) -> ScoreTabl
     """
     import pandas as pd
 
-    check_choice("scale", scale, SCALE_NOTES)
-    check_choice("percentile", str(percentile), ("100", "50"))
-    groups = runs.groupby(["method", "task"], sort=False)[f"{scale}_{percentile}"]
-    order = [m for m in METHODS if m in set(runs["method"])], runs["task"].unique()
-    mean, std = (
-        groups.agg(of).unstack().reindex(index=order[0], columns=order[1]).astype(float)
-        for of in ("mean", "std")
-    )
+    methods = [m for m in METHODS if m in set(runs["method"])]
+    mean, std, _ = over_seeds(runs, methods, percentile=percentile, scale=scale)
     ranges = runs.groupby("task", sort=False)["ranges"].first()
     best = {task: best_visible(r, scale) for task, r in ranges.items()}
     return ScoreTable(mean, std, pd.Series(best), percentile, scale)
+
+
+def over_seeds(
+    runs: pd.DataFrame, methods: list[str], *, percentile: int, scale: str
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    r"""Mean, sample deviation and number of seeds; a row per method, a column per task.
+
+    Args:
+        runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`.
+        methods: The rows of the result, in their order.
+        percentile: 100 or 50.
+        scale: ``"full"`` or ``"visible"``.
+
+    Raises:
+        ValueError: For another percentile or scale.
+    """
+    check_choice("scale", scale, SCALE_NOTES)
+    check_choice("percentile", str(percentile), ("100", "50"))
+    groups = runs.groupby(["method", "task"], sort=False)[f"{scale}_{percentile}"]
+    tasks = runs["task"].unique()
+    mean, std, count = (
+        groups.agg(of).unstack().reindex(index=methods, columns=tasks).astype(float)
+        for of in ("mean", "std", "count")
+    )
+    return mean, std, count
 
 
 def average_scores(
