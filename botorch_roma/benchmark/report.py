@@ -101,7 +101,10 @@ def task_table(runs: pd.DataFrame) -> str:
         share = f"{accuracy:.1%}" if accuracy == accuracy else ""
         memory = row["peak_memory_mb"]  # NaN where it cannot be measured
         peak = f"{memory:.0f}" if memory == memory else ""
-        cells = [method.label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
+        label, count = method.label, row["seeds"]
+        if method.seeded and count < summary["seeds"].max():
+            label += f" ({count} seed{'s' * (count > 1)})"
+        cells = [label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]
         for name in ("full_100", "full_50") if along else ():
             position = row[f"best_position_{name}"]
             cells.append(f"{position:.3f}" if position == position else "")

@@ -119,7 +119,7 @@ def test_markdown(runs: pd.DataFrame) -> None:
     assert rows == [
         "| RoMA, paper | 0.300 ± 0.265 | 1.300 ± 0.265 | 2.300 ± 0.265 | 3.300 ± 0.265 | 3 "
         "| | 1.3 | 5.0 | 500 |",
-        "| RoMA, default | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 87.5% | 1.0 | 3.0 | |",
+        "| RoMA, default (1 seed) | 0.500 | 1.500 | 2.500 | 3.500 | 4 | 87.5% | 1.0 | 3.0 | |",
         "| start designs (best visible) | 0.400 | 1.400 | 2.400 | 3.400 | 4 | | 1.0 | 3.0 | 812 |",
     ]
     columns = {line.count("|") for line in lines if line.startswith("|")}
@@ -156,7 +156,7 @@ def test_best_position_stands_in_columns_of_its_own(runs: pd.DataFrame) -> None:
     lines = [line for line in task_table(runs).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {13}
     assert lines[0].endswith("| best position (asks the oracle), full 100th | full 50th |")
-    assert lines[-1].startswith("| COMs | 0.100 | 1.100 |")
+    assert lines[-1].startswith("| COMs (1 seed) | 0.100 | 1.100 |")
     assert lines[-1].endswith("| 7.250 | 8.500 |")
     assert lines[-2].endswith("| 812 | | |")
 
