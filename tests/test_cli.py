@@ -16,7 +16,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import botorch_roma
-from botorch_roma import cli, fit, presets
+from botorch_roma import cli, presets, training
 from botorch_roma.benchmark import runner
 from botorch_roma.benchmark.jobs import run_job
 from botorch_roma.benchmark.store import MEASURED
@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Few steps, in a folder of its own."""
     preset = presets.Preset("default", {"hidden_sizes": (8,)}, {"batch_size": 512}, OPTIMIZE)
     monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: preset)
-    monkeypatch.setattr(fit, "DEFAULT_NUM_BATCHES", 1)
+    monkeypatch.setattr(training, "DEFAULT_NUM_BATCHES", 1)
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,8 +2,7 @@ r"""
 The comparison methods of the field's tables: a task's visible data in, ``q`` candidates out.
 
 They work on vectors (:class:`~botorch_roma.baselines.space.DesignSpace`), are built on the shared
-network and VAE, and never ask the oracle: hand them ``task.without_oracle()``. The defaults are the
-published hyperparameters.
+network and VAE, and cannot reach the oracle. The defaults are the published hyperparameters.
 """
 
 from botorch_roma.baselines.autofocused_cbas import autofocused_cbas

@@ -22,6 +22,7 @@ class DesignSpace:
     that was never trained on them would lead ascent astray.
 
     Attributes:
+        task: The task, without its oracle.
         Z: Vectors of the visible designs, ``n x e``.
         T: Their z-scored outcomes, ``n x 1``.
         varies: Which columns of the designs (of their encodings, for tokens) are in the vectors.
@@ -31,7 +32,7 @@ class DesignSpace:
     """
 
     def __init__(self, task: OfflineTask, encoding: str = "logits") -> None:
-        self.task = task
+        self.task = task.without_oracle()
         self._encoding: Encoding | None = None
         if task.vocabulary is not None:
             self._encoding = make_sequence_encoding(encoding, task.X, task.vocabulary).to(task.X)

@@ -152,6 +152,14 @@ def test_equal_outcomes(vector_task: OfflineTask) -> None:
         DesignSpace(task)
 
 
+def test_the_oracle_is_out_of_reach(task: OfflineTask) -> None:
+    """Whatever a method was handed."""
+    space = DesignSpace(task)
+    with pytest.raises(RuntimeError, match="this copy of the task has none"):
+        space.task.evaluate(task.X[:2])
+    assert task.num_oracle_calls == 0
+
+
 def test_equal_designs(vector_task: OfflineTask) -> None:
     task = vector_task.to()
     task.X = task.X[:1].expand_as(task.X).clone()
