@@ -136,9 +136,7 @@ def adaptive_sampling(
 @torch.no_grad()
 def draw(model: DesignVAE, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     r"""``n`` points and the latents that they were drawn at."""
-    weight = next(model.parameters())
-    shape = (n, model.latent_dim)
-    z = torch.randn(shape, generator=generator, dtype=weight.dtype, device=weight.device)
+    z = model.noise(n, generator)
     return model.sample(z, generator), z
 
 
@@ -149,8 +147,6 @@ def _log_ratio(
     """Difference of the evidence lower bounds of two models, with the same noise, ``n``."""
     parts = []
     for chunk in points.split(CHUNK_SIZE):
-        shape = (len(chunk), model.latent_dim)
-        dtype = next(model.parameters()).dtype
-        noise = torch.randn(shape, generator=generator, dtype=dtype, device=points.device)
+        noise = model.noise(len(chunk), generator)
         parts.append(model.elbo(chunk, noise) - first.elbo(chunk, noise))
     return torch.cat(parts)

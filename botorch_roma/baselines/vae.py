@@ -80,6 +80,12 @@ class DesignVAE(nn.Module):
     def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
         r"""Points drawn from the decoder's distributions at latents ``n x latent_dim``."""
 
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        r"""Standard normal numbers, ``n x latent_dim``, of the kind of the weights."""
+        weight = next(self.parameters())
+        shape = (n, self.latent_dim)
+        return torch.randn(shape, generator=generator, dtype=weight.dtype, device=weight.device)
+
     def elbo(self, points: Tensor, noise: Tensor) -> Tensor:
         r"""Evidence lower bound of ``n`` points, in nats, with standard normal noise, ``n``."""
         mean, log_var = self.encode(points)
@@ -178,12 +184,10 @@ def fit_vae(
         progress: Show a progress bar on standard error.
     """
     optimizer = torch.optim.Adam(vae.parameters(), lr=options.lr)
-    dtype, n = next(vae.parameters()).dtype, len(points)
+    n = len(points)
     for _ in track(range(epochs), total=epochs, description="VAE", enabled=progress):
         order = torch.randperm(n, generator=generator, device=points.device)
         for rows in order.split(options.batch_size):
-            shape = (len(rows), vae.latent_dim)
-            noise = torch.randn(shape, generator=generator, dtype=dtype, device=points.device)
-            elbo = vae.elbo(points[rows], noise)
+            elbo = vae.elbo(points[rows], vae.noise(len(rows), generator))
             loss = -(elbo if weights is None else elbo * weights[rows]).mean()
             take_step(optimizer, loss)
