@@ -7,8 +7,10 @@ For candidate ``x`` with pseudo label ``y`` the adapted weights are [Yu2021roma]
 
 sought by ``num_steps`` normalised descent steps from the fitted weights, which stay inside the ball
 ``B(theta)`` by construction (:mod:`botorch_roma.perturbation`). The gradients are in closed form
-(:mod:`botorch_roma.closed_form`); with many inputs the first layer is adapted in ``h + 1``
-coordinates (:class:`~botorch_roma.models.adapted.InputBasis`), which is exact.
+(:mod:`botorch_roma.closed_form`). Two reductions, both exact, take the size out of it: with many
+inputs the first layer is adapted in ``h + 1`` coordinates
+(:class:`~botorch_roma.models.adapted.InputBasis`), and of wide layers only the low-rank difference
+to the fitted weights is kept for each candidate (:mod:`botorch_roma.inner_loop`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from botorch.exceptions import BotorchTensorDimensionError
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
-from botorch_roma.closed_form import FirstLayer, Loss, adapt_weights
+from botorch_roma.closed_form import FirstLayer, Loss
+from botorch_roma.inner_loop import WeightForm, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import Layer, StackedWeights
@@ -48,6 +51,8 @@ class Adaptation:
         pseudo_label_loss: ``"squared_error"`` (the paper) or ``"nll"`` (the authors' code).
         first_layer: ``"dense"``, ``"reduced"``, or ``"auto"``: reduced where the inputs outnumber
             hidden units plus points by a quarter.
+        weight_form: ``"dense"``, ``"factored"`` or ``"auto"``: how the weights of each candidate
+            are kept, see :mod:`botorch_roma.inner_loop`. Shared weights are always dense.
 
     Raises:
         ModelFittingError: If the model has not been fitted.
@@ -64,6 +69,7 @@ class Adaptation:
         mode: Mode = "per_candidate",
         pseudo_label_loss: Loss = "squared_error",
         first_layer: FirstLayer = "auto",
+        weight_form: WeightForm = "auto",
     ) -> None:
         if not model.is_fitted:
             raise ModelFittingError(
@@ -78,6 +84,7 @@ class Adaptation:
         check_choice("pseudo_label_loss", pseudo_label_loss, get_args(Loss))
         self.loss: Loss = pseudo_label_loss
         self.first_layer = check_choice("first_layer", first_layer, get_args(FirstLayer))
+        self.weight_form = check_choice("weight_form", weight_form, get_args(WeightForm))
         self.weights = model.network.weights.map(Tensor.detach)
         self._shared_basis: Tensor | None = None
 
@@ -103,8 +110,6 @@ class Adaptation:
             inputs = points.expand(s, *points.shape).reshape(-1, *points.shape[1:])
         else:
             inputs = basis.coordinates(points)
-        if not self.shared:
-            weights = weights.map(lambda t: _repeat_candidates(t, s, b))
         adapted = adapt_weights(
             weights,
             inputs,
@@ -114,6 +119,7 @@ class Adaptation:
             alpha=self.alpha,
             loss=self.loss,
             activation=self.model.network.activation,
+            weight_form="dense" if self.shared else self.weight_form,
         )
         return AdaptedRoMAModel(
             self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
@@ -140,13 +146,6 @@ class Adaptation:
         pad = weight.new_zeros(*weight.shape[:2], basis.own.shape[-1])
         reduced = Layer(torch.cat([weight, pad], dim=-1), first.bias)
         return basis, self.weights._replace(hidden=(reduced, *self.weights.hidden[1:]))
-
-
-def _repeat_candidates(tensor: Tensor, s: int, b: int) -> Tensor:
-    r"""``S x ... or S * B x ... -> S * B x ...``, network-major."""
-    if tensor.shape[0] == s * b:
-        return tensor
-    return tensor.unsqueeze(1).expand(s, b, *tensor.shape[1:]).reshape(s * b, *tensor.shape[1:])
 
 
 def _own_basis(shared: Tensor, points: Tensor) -> InputBasis:
@@ -179,6 +178,7 @@ def adapt_roma_model(
     mode: Mode = "per_candidate",
     pseudo_label_loss: Loss = "squared_error",
     first_layer: FirstLayer = "auto",
+    weight_form: WeightForm = "auto",
 ) -> AdaptedRoMAModel:
     r"""Adapt a fitted model to candidates (stage 2a of [Yu2021roma]_ on its own).
 
@@ -195,6 +195,7 @@ def adapt_roma_model(
         mode: ``"per_candidate"`` or ``"shared"``.
         pseudo_label_loss: ``"squared_error"`` or ``"nll"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
+        weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
 
     Returns:
         A model with ``batch_shape = [B]``.
@@ -216,6 +217,7 @@ def adapt_roma_model(
         mode=mode,
         pseudo_label_loss=pseudo_label_loss,
         first_layer=first_layer,
+        weight_form=weight_form,
     )
     check_tensor("X", X, dim=2)
     check_same_kind("X", X, model.train_X)

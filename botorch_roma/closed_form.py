@@ -1,5 +1,5 @@
 r"""
-Closed-form gradients of both stages of RoMA, and the inner loop of the adaptation.
+Closed-form gradients of both stages of RoMA.
 
 For an MLP ``h_0 = x``, ``z_l = W_l h_{l-1} + b_l``, ``h_l = phi(z_l)``, ``f = w . h_{L-1} + b``,
 the adaptation objective of [Yu2021roma]_
@@ -18,7 +18,8 @@ weight gradient is a sum of two outer products,
 which holds for the linear head too, with ``delta_L = 1``. Nothing here knows BoTorch: weights are
 stacks (:class:`~botorch_roma.network.StackedWeights`), one network for each of ``S`` slices, with
 ``N`` points a network. ``N = 1`` is the per-candidate form, ``N = B`` the shared one.
-:mod:`botorch_roma.reference` holds the same by autograd, as the specification.
+:mod:`botorch_roma.reference` holds the same by autograd, as the specification; the loop around
+the adaptation gradient is :mod:`botorch_roma.inner_loop`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from botorch_roma.network import (
     soft_bound_log_std,
     soft_bound_log_std_derivative,
 )
-from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
 
 Loss = Literal["nll", "squared_error"]
 FirstLayer = Literal["auto", "dense", "reduced"]
@@ -199,13 +199,13 @@ def adaptation_gradient(
         deltas.append(delta)
         i = len(hidden) - len(deltas)
         curvatures[i] = curvatures[i] * q
-        q = torch.bmm(delta, layer.weight)
+        q = layer.transposed(delta)
     deltas.reverse()
     norm = torch.linalg.vector_norm(q, dim=-1, keepdim=True)
     # up: derivative of the norm with respect to every delta
     p = [q / (norm.clamp_min(torch.finfo(q.dtype).tiny) * n)]
     for i, layer in enumerate(hidden):
-        a = torch.bmm(p[-1], layer.weight.mT)
+        a = layer.linear(p[-1])
         p.append(a * slopes[i])
         curvatures[i] = curvatures[i] * a
     # down again: derivative with respect to every pre-activation
@@ -230,73 +230,6 @@ def adaptation_gradient(
         left = torch.cat([deltas[i], e], dim=1)
         factors.insert(0, LayerFactors(left, torch.cat([p[i], h[i]], dim=1), e.sum(1)))
         if i > 0:
-            back = torch.bmm(e, hidden[i].weight)
+            back = hidden[i].transposed(e)
     objective = (norm.squeeze(-1) + alpha * value).mean(dim=-1)
     return objective, factors
-
-
-def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]:
-    r"""Norm of ``left^T right`` (shape ``S``), and the matrix itself where it was formed."""
-    if factors.left.shape[1] <= 2:
-        # ||L^T R||^2 = <L L^T, R R^T>: two 2 x 2 products instead of an out x in matrix
-        gram = torch.bmm(factors.left, factors.left.mT) * torch.bmm(factors.right, factors.right.mT)
-        # where the two products all but cancel, their sum is rounding: then rather too short a
-        # step than one that leaves the ball
-        floor = gram[:, 0, 0] * torch.finfo(gram.dtype).eps ** 0.5
-        return torch.maximum(gram.sum(dim=(1, 2)), floor).sqrt(), None
-    gradient = torch.bmm(factors.left.mT, factors.right)
-    return stacked_norm(gradient), gradient
-
-
-def _descend_(weights: StackedWeights, factors: list[LayerFactors | None], length: Tensor) -> None:
-    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``."""
-    moved = [  # all layers, or all but the last, the log-std head
-        (layer, f, *_weight_gradient_norm(f))
-        for layer, f in zip(weights.layers, factors, strict=True)
-        if f is not None
-    ]
-    norms = torch.stack([n for _, f, norm, _ in moved for n in (norm, stacked_norm(f.bias))])
-    coefficients = step_coefficients(length[: len(norms)], norms)
-    for k, (layer, f, _, gradient) in enumerate(moved):
-        c = coefficients[2 * k].view(-1, 1, 1)
-        if gradient is None:
-            layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)
-        else:
-            layer.weight.addcmul_(gradient, c, value=-1.0)
-        layer.bias.addcmul_(f.bias, coefficients[2 * k + 1].unsqueeze(-1), value=-1.0)
-
-
-def adapt_weights(
-    weights: StackedWeights,
-    Z: Tensor,
-    pseudo_label: Tensor,
-    *,
-    radius: float,
-    num_steps: int,
-    alpha: float,
-    loss: Loss,
-    activation: Activation,
-) -> StackedWeights:
-    r"""Adapt a stack of networks to their own points by normalised descent inside the ball.
-
-    Args:
-        weights: The weights of ``S`` networks, the centre of the ball; left unchanged.
-        Z: Standardised inputs, ``S x N x d``; the objective is averaged over the ``N`` points.
-        pseudo_label: Standardised pseudo labels, ``S x N``.
-        radius: Radius of the ball relative to the norm of each tensor.
-        num_steps: Number of normalised steps that use up the radius.
-        alpha: Weight of the pseudo-label term.
-        loss: Form of the pseudo-label term, see :func:`head_gradient`.
-        activation: The activation function.
-
-    Returns:
-        New weights; no tensor is further than ``radius * ||theta_l||`` from its start.
-    """
-    adapted = weights.map(lambda t: t.clone(memory_format=torch.contiguous_format))
-    length = step_lengths(weights, radius, num_steps)
-    for _ in range(num_steps):
-        _, factors = adaptation_gradient(
-            adapted, Z, pseudo_label, alpha=alpha, loss=loss, activation=activation
-        )
-        _descend_(adapted, factors, length)
-    return adapted

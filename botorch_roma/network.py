@@ -96,39 +96,104 @@ class Layer(NamedTuple):
     weight: Tensor
     bias: Tensor
 
+    def linear(self, h: Tensor) -> Tensor:
+        r"""``W h`` of every network, ``S x N x in -> S x N x out``."""
+        return torch.bmm(h, self.weight.mT)
+
+    def transposed(self, q: Tensor) -> Tensor:
+        r"""``W^T q`` of every network, ``S x N x out -> S x N x in``."""
+        return torch.bmm(q, self.weight)
+
+
+class FactoredLayer(NamedTuple):
+    r"""A layer of ``S * C`` networks, network-major, that differ from ``S`` by a low rank.
+
+    The weight of the ``c``-th of the ``C`` networks that go back to one is
+    ``weight + left[c]^T right[c]``, which is never formed: the products with ``weight`` are
+    those of one matrix with many vectors.
+
+    Attributes:
+        weight: ``S x out x in``.
+        bias: ``S * C x out``.
+        left: ``S * C x R x out``.
+        right: ``S * C x R x in``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    left: Tensor
+    right: Tensor
+
+    def linear(self, h: Tensor) -> Tensor:
+        r"""``W h`` of every network, ``S * C x N x in -> S * C x N x out``."""
+        return self._multiply(h, self.weight.mT, self.right, self.left)
+
+    def transposed(self, q: Tensor) -> Tensor:
+        r"""``W^T q`` of every network, ``S * C x N x out -> S * C x N x in``."""
+        return self._multiply(q, self.weight, self.left, self.right)
+
+    def dense(self) -> Layer:
+        r"""The same with the weights formed, ``S * C x out x in``."""
+        weight = self.weight.repeat_interleave(len(self.bias) // len(self.weight), dim=0)
+        return Layer(weight.baddbmm_(self.left.mT, self.right), self.bias)
+
+    def _multiply(self, h: Tensor, common: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
+        product = torch.bmm(h.reshape(len(common), -1, h.shape[-1]), common)
+        product = product.view(*h.shape[:-1], -1)
+        if not self.left.shape[1]:
+            return product
+        return product.baddbmm_(torch.bmm(h, inner.mT), outer)
+
+
+AnyLayer = Layer | FactoredLayer
+
 
 class StackedWeights(NamedTuple):
     r"""The weights of ``S`` networks of the same architecture.
 
     Attributes:
-        hidden: The hidden layers, first to last.
+        hidden: The hidden layers, first to last; those of adapted networks may be factored.
         mean: The mean head, ``out = 1``.
         log_std: The head of the unbounded log standard deviation, ``out = 1``.
     """
 
-    hidden: tuple[Layer, ...]
+    hidden: tuple[AnyLayer, ...]
     mean: Layer
     log_std: Layer
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[AnyLayer, ...]:
         """All layers: the hidden ones, the mean head, the log-std head."""
         return (*self.hidden, self.mean, self.log_std)
 
     def tensors(self) -> Iterator[Tensor]:
-        """All weight tensors in a fixed order: weight, then bias, layer by layer."""
+        """All tensors in a fixed order: weight, then bias, layer by layer."""
         for layer in self.layers:
             yield from layer
 
     @classmethod
     def from_tensors(cls, tensors: Sequence[Tensor]) -> StackedWeights:
-        """Inverse of :meth:`tensors`."""
+        """Inverse of :meth:`tensors` where no layer is factored."""
         layers = [Layer(w, b) for w, b in zip(tensors[::2], tensors[1::2], strict=True)]
         return cls(tuple(layers[:-2]), layers[-2], layers[-1])
 
     def map(self, function: Callable[[Tensor], Tensor]) -> StackedWeights:
-        """Apply ``function`` to every tensor."""
-        return self.from_tensors([function(t) for t in self.tensors()])
+        """Apply ``function`` to every tensor; factored layers become what it makes of them."""
+        layers = [type(layer)(*(function(t) for t in layer)) for layer in self.layers]
+        return StackedWeights.from_layers(layers)
+
+    @classmethod
+    def from_layers(cls, layers: Sequence[AnyLayer]) -> StackedWeights:
+        """Inverse of :attr:`layers`."""
+        *hidden, mean, log_std = layers
+        assert isinstance(mean, Layer)
+        assert isinstance(log_std, Layer)
+        return cls(tuple(hidden), mean, log_std)
+
+    def dense(self) -> StackedWeights:
+        """The same with the weights of factored layers formed."""
+        hidden = [h.dense() if isinstance(h, FactoredLayer) else h for h in self.hidden]
+        return self._replace(hidden=tuple(hidden))
 
 
 def soft_bound_log_std(raw: Tensor) -> Tensor:
@@ -143,8 +208,10 @@ def soft_bound_log_std_derivative(raw: Tensor) -> Tensor:
     return torch.sigmoid(MAX_LOG_STD - raw) * torch.sigmoid(upper - MIN_LOG_STD)
 
 
-def affine(layer: Layer, h: Tensor) -> Tensor:
+def affine(layer: AnyLayer, h: Tensor) -> Tensor:
     r"""``S x N x in -> S x N x out`` for a stack of layers."""
+    if isinstance(layer, FactoredLayer):
+        return layer.linear(h).add_(layer.bias.unsqueeze(-2))
     return torch.baddbmm(layer.bias.unsqueeze(-2), h, layer.weight.mT)
 
 
@@ -195,7 +262,7 @@ def stacked_input_gradient(
     mean = affine(weights.mean, h).squeeze(-1)
     q = weights.mean.weight
     for layer, slope in zip(reversed(weights.hidden), reversed(slopes), strict=True):
-        q = torch.bmm(q * slope, layer.weight)
+        q = layer.transposed(q * slope)
     return mean, q
 
 

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from botorch_roma.models.base import ProxyModel
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import Layer, StackedWeights, stacked_forward, stacked_input_gradient
+from botorch_roma.network import (
+    AnyLayer,
+    Layer,
+    StackedWeights,
+    stacked_forward,
+    stacked_input_gradient,
+)
 
 
 class InputBasis(NamedTuple):
@@ -83,9 +89,10 @@ class AdaptedRoMAModel(ProxyModel):
         for name in ("input_transform", "outcome_transform"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
-        for i, tensor in enumerate(weights.tensors()):
-            self.register_buffer(f"tensor_{i}", tensor)
-        self._num_tensors = 2 * len(weights.layers)
+        self._layers: list[type[AnyLayer]] = [type(layer) for layer in weights.layers]
+        for i, layer in enumerate(weights.layers):
+            for name, tensor in layer._asdict().items():
+                self.register_buffer(f"layer_{i}_{name}", tensor)
         self.register_buffer("basis_shared", None if basis is None else basis.shared)
         self.register_buffer("basis_own", None if basis is None else basis.own)
 
@@ -95,8 +102,11 @@ class AdaptedRoMAModel(ProxyModel):
     @property
     def weights(self) -> StackedWeights:
         r"""The adapted weights, ``S * C`` networks; the first layer in :attr:`basis`."""
-        return StackedWeights.from_tensors(
-            [getattr(self, f"tensor_{i}") for i in range(self._num_tensors)]
+        return StackedWeights.from_layers(
+            [
+                kind(*(getattr(self, f"layer_{i}_{name}") for name in kind._fields))
+                for i, kind in enumerate(self._layers)
+            ]
         )
 
     @property
@@ -107,8 +117,8 @@ class AdaptedRoMAModel(ProxyModel):
         return InputBasis(self.basis_shared, self.basis_own)
 
     def dense_weights(self) -> StackedWeights:
-        r"""The adapted weights with the first layer in plain inputs, ``S * C x h x d``."""
-        weights, basis = self.weights, self.basis
+        r"""The adapted weights as one matrix each, that of the first layer in plain inputs."""
+        weights, basis = self.weights.dense(), self.basis
         if basis is None:
             return weights
         first = Layer(basis.lift(weights.hidden[0].weight), weights.hidden[0].bias)

@@ -253,6 +253,7 @@ class _Ascent:
                 mode=options.mode,
                 pseudo_label_loss=options.pseudo_label_loss,
                 first_layer=options.first_layer,
+                weight_form=options.weight_form,
             )
             for model in self.models
         }

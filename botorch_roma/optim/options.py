@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from botorch_roma.adaptation import Mode
 from botorch_roma.closed_form import FirstLayer, Loss
+from botorch_roma.inner_loop import WeightForm
 from botorch_roma.validation import check_choice, check_float, check_int
 
 StepRule = Literal["adam", "gradient"]
@@ -30,6 +31,7 @@ class RoMAOptions:
         initial_pseudo_label: Pseudo label of the first update: the fitted model's prediction, or
             the ``"measured"`` outcome of the start design (the authors' code).
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
+        weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
         step_rule: ``"adam"``, or ``"gradient"`` for ``x + lr * gradient``.
         lr: Step size of the candidates in z-scored inputs (in standard deviations of the raw
             inputs, also where the model has an input transform).
@@ -53,6 +55,7 @@ class RoMAOptions:
     pseudo_label_loss: Loss = "squared_error"
     initial_pseudo_label: InitialPseudoLabel = "predicted"
     first_layer: FirstLayer = "auto"
+    weight_form: WeightForm = "auto"
     step_rule: StepRule = "adam"
     lr: float = 1e-2
     num_updates: int = 300
@@ -69,6 +72,7 @@ class RoMAOptions:
             "initial_pseudo_label", self.initial_pseudo_label, get_args(InitialPseudoLabel)
         )
         check_choice("first_layer", self.first_layer, get_args(FirstLayer))
+        check_choice("weight_form", self.weight_form, get_args(WeightForm))
         check_choice("step_rule", self.step_rule, get_args(StepRule))
         check_float("lr", self.lr, exclusive=True)
         check_int("num_updates", self.num_updates, minimum=0)
