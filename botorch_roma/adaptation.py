@@ -84,7 +84,8 @@ class Adaptation:
         check_choice("pseudo_label_loss", pseudo_label_loss, get_args(Loss))
         self.loss: Loss = pseudo_label_loss
         self.first_layer = check_choice("first_layer", first_layer, get_args(FirstLayer))
-        self.weight_form = check_choice("weight_form", weight_form, get_args(WeightForm))
+        check_choice("weight_form", weight_form, get_args(WeightForm))
+        self.weight_form: WeightForm = weight_form
         self.weights = model.network.weights.map(Tensor.detach)
         self._shared_basis: Tensor | None = None
 
@@ -103,13 +104,11 @@ class Adaptation:
         if self.radius == 0.0 or self.num_steps == 0:
             weights = self.weights.map(torch.clone)
             return AdaptedRoMAModel(self.model, weights, b, points_per_batch=points_per_batch)
-        points = Z.unsqueeze(0 if self.shared else 1)  # C x N x d
+        groups = self.weights.mean.bias.shape[0] // s  # of candidates: more than one where joined
+        points = Z.view(groups if self.shared else b, -1, Z.shape[-1])  # C x N x d
         labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
         basis, weights = self._reduce(points)
-        if basis is None:
-            inputs = points.expand(s, *points.shape).reshape(-1, *points.shape[1:])
-        else:
-            inputs = basis.coordinates(points)
+        inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
         adapted = adapt_weights(
             weights,
             inputs,
@@ -141,20 +140,21 @@ class Adaptation:
         else:
             if self._shared_basis is None:
                 self._shared_basis = torch.linalg.qr(first.weight.mT).Q
-            basis = _own_basis(self._shared_basis, points)
+            basis = _own_basis(self._shared_basis, points, self.model.network.num_networks)
         weight = first.weight @ basis.shared
         pad = weight.new_zeros(*weight.shape[:2], basis.own.shape[-1])
         reduced = Layer(torch.cat([weight, pad], dim=-1), first.bias)
         return basis, self.weights._replace(hidden=(reduced, *self.weights.hidden[1:]))
 
 
-def _own_basis(shared: Tensor, points: Tensor) -> InputBasis:
+def _own_basis(shared: Tensor, points: Tensor, num_networks: int) -> InputBasis:
     r"""The part of each candidate outside of the shared span, normalised, as its own direction."""
-    residual = points.expand(shared.shape[0], *points.shape)[:, :, 0]  # S x B x d
+    points = points.repeat(num_networks, 1, 1).view(len(shared), -1, points.shape[-1])
+    residual = points  # S x B x d
     for _ in range(2):  # the second pass removes what rounding left in the span
         residual = residual - (residual @ shared) @ shared.mT
     length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
-    scale = torch.linalg.vector_norm(points, dim=-1)
+    scale = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
     inside = length <= 100.0 * torch.finfo(points.dtype).eps * scale
     own = torch.where(inside, torch.zeros_like(residual), residual / length)
     return InputBasis(shared, own.reshape(-1, own.shape[-1], 1))
@@ -162,7 +162,7 @@ def _own_basis(shared: Tensor, points: Tensor) -> InputBasis:
 
 def _joint_basis(first_weight: Tensor, points: Tensor) -> InputBasis:
     r"""One basis of the rows of ``W_1`` and all points, for one shared weight set."""
-    rows = points.expand(first_weight.shape[0], *points.shape[1:])
+    rows = points.repeat(len(first_weight) // len(points), 1, 1)
     basis = torch.linalg.qr(torch.cat([first_weight, rows], dim=1).mT).Q
     return InputBasis(basis, basis.new_zeros(*basis.shape[:2], 0))
 

@@ -1,8 +1,8 @@
 r"""
 The inner loop of the adaptation: normalised descent of every weight tensor inside its ball.
 
-Every candidate has weights of its own. A hidden layer keeps them in one of two forms, which give the
-same result up to rounding:
+Every candidate has weights of its own. A hidden layer keeps them in one of two forms, which give
+the same result up to rounding:
 
 * *dense*: one matrix each, read and written in every step;
 * *factored*: the fitted matrix, common to all, and the factors of what the steps have added. Each
@@ -27,11 +27,15 @@ from botorch_roma.perturbation import stacked_norm, step_coefficients, step_leng
 
 WeightForm = Literal["auto", "dense", "factored"]
 
-#: Nanoseconds that the choice of a form rests on: a weight read or written (of one candidate, in its
-#: own matrix), an entry of a factor read, a multiplication with the common matrix, and the calls
-#: that the factored form needs on top.
+#: Nanoseconds that the choice of a form rests on: a weight read or written (of one candidate, in
+#: its own matrix), an entry of a factor read, a multiplication with the common matrix, and the
+#: calls that the factored form needs on top.
 #: Measured on one thread, see docs/speed.md; only their ratios matter.
 COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls": 60_000.0}
+
+#: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices
+#: without its matrix library, which takes longer.
+MIN_ROWS: int = 8
 
 
 def cheapest_form(out: int, into: int, *, num_steps: int, num_candidates: int) -> WeightForm:
@@ -47,7 +51,8 @@ def cheapest_form(out: int, into: int, *, num_steps: int, num_candidates: int) -
         num_candidates: Number of candidates that share the fitted weights.
     """
     dense = 6.0 * COST["dense"] * out * into
-    factored = 4.0 * (COST["factor"] * num_steps * (out + into) + COST["common"] * out * into)
+    common = COST["common"] + COST["dense"] / num_candidates  # it is read once for all of them
+    factored = 4.0 * (COST["factor"] * num_steps * (out + into) + common * out * into)
     gain = num_candidates * (dense - factored)
     return "factored" if gain > COST["calls"] else "dense"
 
@@ -99,10 +104,11 @@ def adapt_weights(
             layers.append(Layer(layer.weight.repeat_interleave(count, dim=0), bias))
             rows.append(None)
             continue
-        left, right = (Z.new_empty(len(Z), 2 * num_steps, size) for size in (out, into))
+        size = max(2 * num_steps, MIN_ROWS)
+        left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
         layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
         rows.append((left, right))
-    for _ in range(num_steps):
+    for step in range(num_steps):
         _, factors = adaptation_gradient(
             StackedWeights.from_layers(layers),
             Z,
@@ -111,7 +117,7 @@ def adapt_weights(
             loss=loss,
             activation=activation,
         )
-        _descend_(layers, rows, factors, length)
+        _descend_(layers, rows, factors, length, step)
     return StackedWeights.from_layers(layers)
 
 
@@ -133,8 +139,12 @@ def _descend_(
     rows: Sequence[tuple[Tensor, Tensor] | None],
     factors: Sequence[LayerFactors | None],
     length: Tensor,
+    step: int,
 ) -> None:
-    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``."""
+    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``.
+
+    ``layers`` are changed in place; the further rows of a factored one are written into ``rows``.
+    """
     moved = [  # all layers, or all but the last, the log-std head
         (i, f, *_weight_gradient_norm(f)) for i, f in enumerate(factors) if f is not None
     ]
@@ -144,7 +154,7 @@ def _descend_(
         layer, c = layers[i], coefficients[2 * i].view(-1, 1, 1)
         layer.bias.addcmul_(f.bias, coefficients[2 * i + 1].unsqueeze(-1), value=-1.0)
         if isinstance(layer, FactoredLayer):
-            layers[i] = _extended(layer, rows[i], f.left, f.right * -c)
+            layers[i] = _extended(layer, rows[i], 2 * step, f.left, f.right * -c)
         elif gradient is None:
             layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)
         else:
@@ -152,12 +162,11 @@ def _descend_(
 
 
 def _extended(
-    layer: FactoredLayer, rows: tuple[Tensor, Tensor] | None, *more: Tensor
+    layer: FactoredLayer, rows: tuple[Tensor, Tensor] | None, old: int, left: Tensor, right: Tensor
 ) -> FactoredLayer:
-    r"""The layer with further rows of its factors, written into ``rows``, which it is a view of."""
+    r"""The layer with two further rows of factors after ``old`` ones; it is a view of ``rows``."""
     assert rows is not None
-    old = layer.left.shape[1]
-    new = old + more[0].shape[1]
-    for buffer, part in zip(rows, more, strict=True):
-        buffer[:, old:new] = part
-    return layer._replace(left=rows[0][:, :new], right=rows[1][:, :new])
+    for buffer, pair in zip(rows, (left, right), strict=True):
+        buffer[:, old : old + 2] = pair
+    size = max(old + 2, MIN_ROWS)
+    return layer._replace(left=rows[0][:, :size], right=rows[1][:, :size])

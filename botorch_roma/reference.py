@@ -20,8 +20,8 @@ def reference_forward(
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and unbounded log-std of one network at one point ``z`` of shape ``d``."""
     h = z
-    for weight, bias in weights.hidden:
-        h = activation.value(weight @ h + bias)
+    for layer in weights.hidden:
+        h = activation.value(layer.weight @ h + layer.bias)
     mean, raw = (head.weight @ h + head.bias for head in (weights.mean, weights.log_std))
     return mean.squeeze(-1), raw.squeeze(-1)
 

@@ -296,7 +296,7 @@ class Training:
         of it, ``Z W_1^T``, moves by ``G e`` with ``G = Z Z^T``, and ``||e^T Z||^2 = <e, G e>``,
         where ``e`` is the gradient in what the first activation is applied to. Exact.
         """
-        weight, bias = self.perturbed_views.hidden[0]
+        weight, bias, *_ = self.perturbed_views.hidden[0]
         size, gradients = self.shapes[0].numel(), [*self.gradient_views.tensors()]
         gram, product = torch.bmm(Z, Z.mT), torch.bmm(Z, weight.mT)
         for _ in range(self.num_ascent_steps):

@@ -60,9 +60,12 @@ class TestAgainstTheReference:
     @pytest.mark.parametrize("loss", LOSSES)
     @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
     @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        ("mode", "form"),
+        [("per_candidate", "dense"), ("per_candidate", "factored"), ("shared", "factored")],
+    )
     def test_every_network_and_candidate(
-        self, mode: Any, first_layer: Any, activation: str, loss: Any
+        self, mode: Any, form: Any, first_layer: Any, activation: str, loss: Any
     ) -> None:
         model = make_model(d=7, m=2, num_members=2, activation=activation)
         X, alpha = candidates(3, 7), 0.7
@@ -72,8 +75,12 @@ class TestAgainstTheReference:
             alpha=alpha,
             mode=mode,
             first_layer=first_layer,
+            weight_form=form,
             pseudo_label_loss=loss,
             **OPTIONS,
+        )
+        assert adapted.weights.hidden[1].__class__.__name__ == (
+            "FactoredLayer" if (mode, form) == ("per_candidate", "factored") else "Layer"
         )
         Z = model.standardize_inputs(X)
         labels = model.network(Z)[0].detach()

@@ -4,14 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from botorch_roma.closed_form import (
     LayerFactors,
     Loss,
-    adapt_weights,
     adaptation_gradient,
     head_gradient,
     settle_label,
@@ -23,10 +20,8 @@ from botorch_roma.network import (
     ProxyNetwork,
     StackedWeights,
     soft_bound_log_std,
-    stacked_forward,
 )
-from botorch_roma.perturbation import relative_distances
-from botorch_roma.reference import reference_adapt, reference_forward, reference_objective
+from botorch_roma.reference import reference_forward, reference_objective
 
 DEPTHS = {1: (5,), 2: (5, 4), 3: (5, 4, 3), 4: (5, 4, 3, 4)}
 LOSSES: list[Loss] = ["squared_error", "nll"]
@@ -208,85 +203,6 @@ class TestAdaptationGradient:
         assert factors[-1] is None
 
 
-class TestAdaptWeights:
-    @every_network
-    @every_depth
-    @every_loss
-    @pytest.mark.parametrize("num_points", [1, 3])
-    def test_is_the_reference(
-        self, num_points: int, loss: Loss, depth: int, activation: str
-    ) -> None:
-        options: dict[str, Any] = {
-            "radius": 0.1,
-            "num_steps": 5,
-            "alpha": 0.7,
-            "loss": loss,
-            "activation": ACTIVATIONS[activation],
-        }
-        weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
-        adapted = adapt_weights(weights, Z, Y, **options)
-        for s in range(2):
-            expected = reference_adapt(network_of(weights, s), Z[s], Y[s], **options)
-            rows = zip(adapted.tensors(), expected.tensors(), weights.tensors(), strict=True)
-            for got, tensor, start in rows:
-                assert relative_error(got[s] - start[s], tensor - start[s]) < 1e-8
-
-    def test_start_is_left_unchanged(self) -> None:
-        weights = make_weights((5, 4))
-        before = weights.map(torch.clone)
-        adapted = adapt(weights, draw(2, 1, 3), draw(2, 1))
-        for tensor, copy, new in zip(
-            weights.tensors(), before.tensors(), adapted.tensors(), strict=True
-        ):
-            assert torch.equal(tensor, copy)
-            assert tensor.data_ptr() != new.data_ptr()
-
-    @every_loss
-    def test_objective_is_lowered(self, loss: Loss) -> None:
-        weights, Z, Y = make_weights((5, 4), stack=20), draw(20, 1, 3), draw(20, 1)
-        options: dict[str, Any] = {
-            "alpha": 0.7,
-            "loss": loss,
-            "activation": ACTIVATIONS["softplus"],
-        }
-        adapted = adapt_weights(weights, Z, Y, radius=1e-3, num_steps=3, **options)
-        before, _ = adaptation_gradient(weights, Z, Y, **options)
-        after, _ = adaptation_gradient(adapted, Z, Y, **options)
-        assert (after < before).all()
-
-    def test_one_step_uses_the_radius_up(self) -> None:
-        weights = make_weights((5, 4))
-        adapted = adapt(weights, draw(2, 1, 3), draw(2, 1), radius=0.1, num_steps=1, loss="nll")
-        distances = relative_distances(adapted, weights)
-        torch.testing.assert_close(distances, torch.full_like(distances, 0.1))
-
-    @pytest.mark.parametrize("options", [{"radius": 0.0}, {"num_steps": 0}])
-    def test_nothing_moves_without_radius_or_steps(self, options: dict[str, Any]) -> None:
-        weights = make_weights((5, 4))
-        adapted = adapt(weights, draw(2, 1, 3), draw(2, 1), **options)
-        for tensor, start in zip(adapted.tensors(), weights.tensors(), strict=True):
-            assert torch.equal(tensor, start)
-
-    def test_stack_that_is_a_view(self) -> None:
-        one, Z, Y = make_weights((5, 4), stack=1), draw(3, 1, 3), draw(3, 1)
-        view = one.map(lambda t: t.expand(3, *t.shape[1:]))
-        copied = adapt(view.map(torch.clone), Z, Y)
-        for a, b in zip(adapt(view, Z, Y).tensors(), copied.tensors(), strict=True):
-            assert torch.equal(a, b)
-
-
-def adapt(weights: StackedWeights, Z: Tensor, Y: Tensor, **options: Any) -> StackedWeights:
-    """``adapt_weights`` with defaults for what a test does not look at."""
-    defaults: dict[str, Any] = {
-        "radius": 0.1,
-        "num_steps": 5,
-        "alpha": 0.7,
-        "loss": "squared_error",
-        "activation": ACTIVATIONS["softplus"],
-    }
-    return adapt_weights(weights, Z, Y, **{**defaults, **options})
-
-
 class TestSettleLabel:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_only_rounding_is_settled(self, dtype: torch.dtype) -> None:
@@ -299,61 +215,9 @@ class TestSettleLabel:
             label = mean + difference * (1.0 + mean.abs())
             assert torch.equal(settle_label(mean, label), label)
 
-    def test_bias_is_not_moved_by_rounding(self) -> None:
-        # its gradient is the difference of prediction and label, and the step is normalised
-        weights, Z = make_weights((5, 4)), draw(2, 1, 3)
-        label, _ = stacked_forward(weights, Z, ACTIVATIONS["softplus"])
-        for noise in (0.0, 3e-15, -3e-15):
-            adapted = adapt(weights, Z, label + noise, num_steps=1)
-            assert torch.equal(adapted.mean.bias, weights.mean.bias)
-        adapted = adapt(weights, Z, label + 1e-9, num_steps=1)
-        expected = weights.mean.bias + 0.1 * weights.mean.bias.abs()
-        torch.testing.assert_close(adapted.mean.bias, expected)
-
 
 class TestNothingToDivideBy:
     """Zero gradients and zero norms: neither NaN nor a step out of the ball."""
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    @pytest.mark.parametrize("num_points", [1, 4])
-    @every_loss
-    @every_network
-    @pytest.mark.parametrize(
-        ("weights", "factor"),
-        [
-            pytest.param(fresh_weights(), 1.0, id="zero biases"),
-            pytest.param(fresh_weights().map(torch.zeros_like), 1.0, id="zero weights"),
-            pytest.param(make_weights((5, 4)), 0.0, id="zero inputs"),
-            pytest.param(make_weights((5, 4)), 1e3, id="saturated"),
-            pytest.param(make_weights((5, 4)), 1e6, id="far away"),
-            pytest.param(make_weights((1,)), 40.0, id="one unit, nearly saturated"),
-        ],
-    )
-    @pytest.mark.parametrize("alpha", [0.0, 1.0])
-    def test_finite_and_inside(
-        self,
-        alpha: float,
-        weights: StackedWeights,
-        factor: float,
-        activation: str,
-        loss: Loss,
-        num_points: int,
-        dtype: torch.dtype,
-    ) -> None:
-        weights = weights.map(lambda t: t.to(dtype))
-        Z = factor * draw(2, num_points, 3).to(dtype)
-        Y = draw(2, num_points).to(dtype)
-        options: dict[str, Any] = {"loss": loss, "activation": ACTIVATIONS[activation]}
-        adapted = adapt(weights, Z, Y, alpha=alpha, **options)
-        assert all(torch.isfinite(t).all() for t in adapted.tensors())
-        limit = 0.1 * (1 + {torch.float32: 1e-3, torch.float64: 1e-6}[dtype])
-        assert relative_distances(adapted, weights).max() <= limit
-
-    def test_all_options_zero(self) -> None:
-        options: dict[str, Any] = {"alpha": 0.0, "radius": 0.0, "num_steps": 0}
-        adapted = adapt(fresh_weights(), torch.zeros(2, 1, 3).double(), draw(2, 1), **options)
-        for tensor, start in zip(adapted.tensors(), fresh_weights().tensors(), strict=True):
-            assert torch.equal(tensor, start)
 
     def test_perfect_pseudo_label_of_a_flat_network(self) -> None:
         flat = make_weights((5, 4))
@@ -369,68 +233,3 @@ class TestNothingToDivideBy:
         )
         assert not objective.any()
         assert not any(t.any() for t in assemble(factors, flat).tensors())
-
-
-@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-3), (torch.float64, 1e-6)])
-def test_ball_holds_where_the_gradient_cancels(dtype: torch.dtype, rtol: float) -> None:
-    # One unit, one input, alpha = 0: dJ/dW = +-w (phi'(z) + W x phi''(z)), which vanishes at
-    # z = -1.27846 for softplus. Near that the two products of the factored form cancel.
-    root = torch.tensor(-1.2, dtype=torch.float64)
-    for _ in range(50):
-        s = torch.sigmoid(root)
-        root = root - (1 + root * (1 - s)) / (1 - s - root * s * (1 - s))
-    offset = torch.logspace(-16, -1, 1_000, dtype=torch.float64)
-    z = torch.cat([root - offset, root + offset]).to(dtype)
-    column = torch.ones(len(z), 1, 1, dtype=dtype)
-    zero = torch.zeros(len(z), 1, dtype=dtype)
-    for slope in (0.5, 1.7, 3.0):
-        hidden = Layer(slope * column, zero)
-        weights = StackedWeights((hidden,), Layer(1.3 * column, zero), Layer(0 * column, zero))
-        Z = (z / slope).view(-1, 1, 1)
-        adapted = adapt(weights, Z, zero, alpha=0.0, num_steps=1)
-        distance = relative_distances(adapted, weights)[0]
-        assert distance.max() <= 0.1 * (1 + rtol)
-        assert distance.max() >= 0.1 * (1 - rtol)
-
-
-@given(
-    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
-    dim=st.integers(1, 8),
-    stack=st.integers(1, 3),
-    num_points=st.integers(1, 4),
-    activation=st.sampled_from(sorted(ACTIVATIONS)),
-    loss=st.sampled_from(LOSSES),
-    radius=st.just(0.0) | st.floats(1e-8, 1.5),  # below, the weights themselves are rounded
-    num_steps=st.integers(0, 8),
-    alpha=st.floats(0.0, 100.0),
-    scale=st.sampled_from([0.0, 1.0, 30.0]),
-    seed=st.integers(0, 1_000),
-)
-def test_shapes_and_ball(
-    sizes: list[int],
-    dim: int,
-    stack: int,
-    num_points: int,
-    activation: str,
-    loss: Loss,
-    radius: float,
-    num_steps: int,
-    alpha: float,
-    scale: float,
-    seed: int,
-) -> None:
-    weights = make_weights(tuple(sizes), stack=stack, dim=dim)
-    Z = scale * draw(stack, num_points, dim, seed=seed)
-    adapted = adapt_weights(
-        weights,
-        Z,
-        draw(stack, num_points, seed=seed + 1),
-        radius=radius,
-        num_steps=num_steps,
-        alpha=alpha,
-        loss=loss,
-        activation=ACTIVATIONS[activation],
-    )
-    for new, start in zip(adapted.tensors(), weights.tensors(), strict=True):
-        assert new.shape == start.shape
-    assert relative_distances(adapted, weights).max() <= radius * (1 + 1e-6)

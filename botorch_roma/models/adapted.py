@@ -37,10 +37,15 @@ class InputBasis(NamedTuple):
     own: Tensor
 
     def coordinates(self, Z: Tensor) -> Tensor:
-        r"""Coordinates of ``C x N x d`` points for each weight set, ``S * C x N x (r + k)``."""
+        r"""Coordinates of ``C x N x d`` points for each weight set, ``S * C x N x (r + k)``.
+
+        Where the points are those of all ``S * C`` weight sets they are taken as they are.
+        """
         c, n, d = Z.shape
-        common = torch.matmul(Z.reshape(c * n, d), self.shared).reshape(-1, n, self.shared.shape[2])
-        return torch.cat([common, torch.bmm(_repeat_stack(Z, self.shared.shape[0]), self.own)], -1)
+        s, _, r = self.shared.shape
+        Z = Z.repeat(len(self.own) // c, 1, 1)
+        common = torch.bmm(Z.view(s, -1, d), self.shared).view(-1, n, r)
+        return torch.cat([common, torch.bmm(Z, self.own)], dim=-1)
 
     def lift(self, weight: Tensor) -> Tensor:
         r"""First-layer weights ``S * C x h x (r + k)`` back in the ``d`` inputs."""
@@ -135,8 +140,8 @@ class AdaptedRoMAModel(ProxyModel):
 
     def _coordinates(self, Z: Tensor) -> Tensor:
         r"""``B x N x d`` points as inputs of the ``S * C`` networks."""
-        if self.weights.mean.bias.shape[0] == self._num_networks:  # one weight set for all
-            Z = Z.reshape(1, -1, Z.shape[-1])
+        sets = self.weights.mean.bias.shape[0] // self._num_networks  # one for all, or B
+        Z = Z.reshape(sets, -1, Z.shape[-1])
         basis = self.basis
         return _repeat_stack(Z, self._num_networks) if basis is None else basis.coordinates(Z)
 

@@ -4,39 +4,28 @@ r"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from botorch.acquisition import AcquisitionFunction
-from botorch.exceptions import OptimizationWarning
+import torch
+from botorch.acquisition import AcquisitionFunction, PosteriorMean
 from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
 from botorch_roma.adaptation import Mode
 from botorch_roma.closed_form import FirstLayer, Loss
-from botorch_roma.models.roma import RoMAModel
-from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.distinct import distinct_candidates
-from botorch_roma.optim.encoded import (
-    check_survival,
-    encoded_problem,
-    find_encoding,
-    plain_problem,
-    surviving_set,
-)
-from botorch_roma.optim.generation import final_values, run_updates
-from botorch_roma.optim.initializers import (
-    DISTINCT_TOLERANCE,
-    gen_top_designs,
-    input_scale,
-    roma_models,
-)
+from botorch_roma.inner_loop import WeightForm
+from botorch_roma.models.joined import join_models
+from botorch_roma.optim.constraints import LinearConstraint, NonlinearConstraint
+from botorch_roma.optim.generation import UpdateResult, run_updates
+from botorch_roma.optim.initializers import roma_models
 from botorch_roma.optim.options import InitialPseudoLabel, RoMAOptions, StepRule
+from botorch_roma.optim.search import Search, refuse
 from botorch_roma.optim.trajectory import Trajectory
-from botorch_roma.validation import check_bounds, check_float, check_int, check_tensor
+from botorch_roma.validation import check_float
 
-__all__ = ["optimize_acqf_roma"]
+__all__ = ["optimize_acqf_roma", "optimize_acqfs_roma"]
 
 
 def optimize_acqf_roma(
@@ -70,6 +59,7 @@ def optimize_acqf_roma(
     pseudo_label_loss: Loss = "squared_error",
     initial_pseudo_label: InitialPseudoLabel = "predicted",
     first_layer: FirstLayer = "auto",
+    weight_form: WeightForm = "auto",
     step_rule: StepRule = "adam",
     lr: float = 1e-2,
     num_updates: int = 300,
@@ -126,6 +116,7 @@ def optimize_acqf_roma(
         pseudo_label_loss: ``"squared_error"`` or ``"nll"``.
         initial_pseudo_label: ``"predicted"`` or ``"measured"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
+        weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
         step_rule: ``"adam"`` or ``"gradient"``.
         lr: Step size in z-scored inputs.
         num_updates: Number of updates.
@@ -152,7 +143,7 @@ def optimize_acqf_roma(
     Example:
         >>> candidates, values = optimize_acqf_roma(PosteriorMean(model), bounds, q=128)
     """
-    _refuse(
+    refuse(
         gen_candidates=gen_candidates,
         sequential=sequential,
         acq_function_sequence=acq_function_sequence,
@@ -167,74 +158,35 @@ def optimize_acqf_roma(
         pseudo_label_loss=pseudo_label_loss,
         initial_pseudo_label=initial_pseudo_label,
         first_layer=first_layer,
+        weight_form=weight_form,
         step_rule=step_rule,
         lr=lr,
         num_updates=num_updates,
         region=region,
         reencode_every=reencode_every,
     )
-    model = roma_models(acq_function)[0]
-    _check_arguments(model, bounds, q, num_restarts, raw_samples, options, timeout_sec)
-    bounds = bounds.to(model.train_X)
-    scale = input_scale(model)
-    if X_avoid is not None:
-        X_avoid = _check_avoid(X_avoid, bounds)
-    feasible_set = FeasibleSet(
+    search = Search.prepare(
+        acq_function,
         bounds,
-        fixed_features=fixed_features,
+        q,
+        num_restarts=num_restarts,
+        raw_samples=raw_samples,
+        options=options,
         inequality_constraints=inequality_constraints,
         equality_constraints=equality_constraints,
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
-        scale=scale,
+        fixed_features=fixed_features,
+        post_processing_func=post_processing_func,
+        batch_initial_conditions=batch_initial_conditions,
+        ic_generator=ic_generator,
+        X_avoid=X_avoid,
+        ic_gen_kwargs=ic_gen_kwargs,
     )
-    encoding, start_set = find_encoding(acq_function), feasible_set
-    if encoding is None:
-        problem = plain_problem(acq_function, feasible_set)
-    else:
-        _refuse(raw_samples=raw_samples, ic_generator=ic_generator)  # they would make vectors
-        problem = encoded_problem(
-            acq_function, encoding, feasible_set, nonlinear_inequality_constraints
-        )
-        start_set = surviving_set(feasible_set, encoding, nonlinear_inequality_constraints)
-    if ic_gen_kwargs and ic_generator is None:
-        raise UnsupportedError(
-            f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
-            "`ic_generator`, which is not given."
-        )
-    if batch_initial_conditions is not None:
-        _refuse(raw_samples=raw_samples, ic_generator=ic_generator)  # there is nothing to generate
-        start = _check_start(batch_initial_conditions, bounds, q, scale)
-    elif ic_generator is None:
-        start = gen_top_designs(
-            acq_function,
-            bounds,
-            q,
-            num_restarts,
-            raw_samples,
-            options=options,
-            feasible_set=start_set,
-        )
-    else:
-        start = ic_generator(
-            acq_function=acq_function,
-            bounds=bounds,
-            q=q,
-            num_restarts=num_restarts,
-            raw_samples=raw_samples,
-            fixed_features=fixed_features,
-            options=options,
-            inequality_constraints=inequality_constraints,
-            equality_constraints=equality_constraints,
-            **ic_gen_kwargs,
-        )
-        start = _check_start(start, bounds, q, scale, name="ic_generator")
-    shape, start = start.shape[:2], start.flatten(end_dim=1)
-    if encoding is not None:
-        start = feasible_set.project(start, final=True)
-        encoding.check_designs(start)
-        check_survival(feasible_set, start_set, start)
+    if timeout_sec is not None:
+        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    problem = search.problem
     result = run_updates(
-        problem.encode(start),
+        problem.encode(search.start),
         problem.acq_function,
         problem.feasible_set,
         settings,
@@ -243,100 +195,84 @@ def optimize_acqf_roma(
         trajectory=trajectory,
         progress=progress,
     )
-    X = distinct_candidates(
-        result,
-        problem,
-        scale,
-        post_processing_func,
-        X_avoid,
-        start=None if encoding is None else start,
-    )
-    _warn_infeasible(X, feasible_set, scale)
-    values = final_values(acq_function, X.unsqueeze(1))
-    if not return_best_only:
-        return X.reshape(*shape, -1), values.reshape(shape) if return_acq_values else None
-    if X.shape[0] > q:
-        best = values.topk(q).indices
-        X, values = X[best], values[best]
+    X, values = search.finish(result, best_only=return_best_only)
     return X, values if return_acq_values else None
 
 
-def _refuse(**arguments: Any) -> None:
-    """Raise for arguments of ``optimize_acqf`` that have no meaning here."""
-    for name, value in arguments.items():
-        if value is not None and value is not False:
+def optimize_acqfs_roma(
+    acq_functions: Sequence[AcquisitionFunction], bounds: Tensor, q: int, **options: Any
+) -> list[tuple[Tensor, Tensor | None]]:
+    r"""Several optimisations side by side: a model trained under several seeds, say.
+
+    Each gives what :func:`optimize_acqf_roma` would give alone, up to rounding, in a fraction of
+    the time.
+
+    Args:
+        acq_functions: One :class:`~botorch.acquisition.PosteriorMean` for each model; the models
+            differ in their weights only.
+        bounds: ``2 x d`` bounds.
+        q: Number of candidates of each.
+        options: Of :func:`optimize_acqf_roma`, for all; no ``trajectory``, no ``timeout_sec``.
+
+    Returns:
+        Candidates and values for each acquisition function.
+
+    Raises:
+        UnsupportedError: For other acquisition functions, and models that differ in architecture,
+            data, encoding or transforms.
+        TypeError: For an unknown option.
+        ValueError, InfeasibilityError, CandidateGenerationError: As :func:`optimize_acqf_roma`.
+
+    Example:
+        >>> optimize_acqfs_roma([PosteriorMean(model) for model in models], bounds, q=128)
+    """
+    call = inspect.signature(optimize_acqf_roma).bind(None, bounds, q, **options)
+    call.apply_defaults()
+    arguments = dict(call.arguments)
+    refuse(**{name: arguments[name] for name in (*_REFUSED, "trajectory", "timeout_sec")})
+    if not acq_functions:
+        raise ValueError(
+            "`acq_functions` is empty; it must hold at least one acquisition function."
+        )
+    for function in acq_functions:
+        if type(function) is not PosteriorMean:
             raise UnsupportedError(
-                f"`{name}` is not supported by optimize_acqf_roma here (candidates move side by "
-                f"side from start designs that are generated or given), received {value!r}."
+                "`acq_functions` must be of type PosteriorMean to be optimised side by side, "
+                f"received {type(function).__name__}; call `optimize_acqf_roma` for each."
             )
+    settings = RoMAOptions.from_mapping(arguments)
+    names = inspect.signature(Search.prepare).parameters
+    searched = {k: v for k, v in arguments.items() if k in names and k != "acq_function"}
+    searches = [Search.prepare(function, **searched) for function in acq_functions]
+    problems = [search.problem for search in searches]
+    inner: Any = problems[0].acq_function
+    joined = PosteriorMean(
+        join_models([roma_models(p.acq_function)[0] for p in problems]),
+        posterior_transform=inner.posterior_transform,
+        maximize=inner.maximize,
+    )
+    result = run_updates(
+        torch.cat([p.encode(s.start) for p, s in zip(problems, searches, strict=True)]),
+        joined,
+        problems[0].feasible_set,
+        settings,
+        snap=problems[0].snap,
+        progress=arguments["progress"],
+    )
+    count = len(result.X) // len(searches)
+    found = []
+    for g, search in enumerate(searches):
+        rows = slice(g * count, (g + 1) * count)
+        own = UpdateResult(result.X[rows], [x[rows] for x in result.snapshots], result.num_updates)
+        X, values = search.finish(own, best_only=arguments["return_best_only"])
+        found.append((X, values if arguments["return_acq_values"] else None))
+    return found
 
 
-def _check_arguments(
-    model: RoMAModel,
-    bounds: Tensor,
-    q: int,
-    num_restarts: int,
-    raw_samples: int | None,
-    options: Mapping[str, Any] | None,
-    timeout_sec: float | None,
-) -> None:
-    check_bounds(bounds, model.train_X.shape[1])
-    check_int("q", q, minimum=1)
-    check_int("num_restarts", num_restarts, minimum=1)
-    if raw_samples is not None:
-        check_int("raw_samples", raw_samples, minimum=1)
-    if timeout_sec is not None:
-        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
-    unknown = set(options or {}) - {"seed"}
-    if unknown:
-        raise UnsupportedError(
-            f"`options` has unsupported keys {sorted(unknown)}; the settings of RoMA are keyword "
-            f"arguments: {sorted(RoMAOptions.names())}."
-        )
-
-
-def _check_start(
-    start: Tensor, bounds: Tensor, q: int, scale: Tensor, name: str = "batch_initial_conditions"
-) -> Tensor:
-    r"""Start designs as ``num_restarts x q x d``, inside the bounds."""
-    if isinstance(start, Tensor) and start.dim() == 2:
-        start = start.unsqueeze(0)
-    check_tensor(name, start, dim=3)
-    if start.shape[1:] != (q, bounds.shape[1]):
-        raise ValueError(
-            f"`{name}` must have shape num_restarts x {q} x {bounds.shape[1]} (q x d), "
-            f"received {tuple(start.shape)}."
-        )
-    start = start.detach().to(bounds)
-    slack = DISTINCT_TOLERANCE * scale
-    outside = ((start < bounds[0] - slack) | (start > bounds[1] + slack)).nonzero()
-    if len(outside):
-        r, i, j = outside[0].tolist()
-        raise ValueError(
-            f"`{name}` must lie within `bounds`; design {i} of batch {r} has {start[r, i, j]:g} in "
-            f"column {j}, whose bounds are [{bounds[0, j]:g}, {bounds[1, j]:g}]."
-        )
-    return start
-
-
-def _check_avoid(X_avoid: Tensor, bounds: Tensor) -> Tensor:
-    check_tensor("X_avoid", X_avoid, dim=2)
-    if X_avoid.shape[1] != bounds.shape[1]:
-        raise ValueError(
-            f"`X_avoid` must have shape n x {bounds.shape[1]}, received {tuple(X_avoid.shape)}."
-        )
-    return X_avoid.to(bounds)
-
-
-def _warn_infeasible(X: Tensor, feasible_set: FeasibleSet, scale: Tensor) -> None:
-    """Warn where ``post_processing_func`` has moved candidates out of the allowed designs."""
-    slack = DISTINCT_TOLERANCE * scale
-    out = ((feasible_set.bounds[0] - slack > X) | (feasible_set.bounds[1] + slack < X)).any(dim=-1)
-    out |= feasible_set.violation(X) > 10 * feasible_set.tolerance
-    if bool(out.any()):
-        warnings.warn(
-            f"`post_processing_func` moved {int(out.sum())} of {X.shape[0]} candidates out of "
-            "`bounds` or linear constraints.",
-            OptimizationWarning,
-            stacklevel=3,
-        )
+_REFUSED: tuple[str, ...] = (
+    "gen_candidates",
+    "sequential",
+    "acq_function_sequence",
+    "return_full_tree",
+    "retry_on_optimization_warning",
+)

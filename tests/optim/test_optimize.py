@@ -46,6 +46,7 @@ from botorch_roma import (
     gen_candidates_roma,
     optimize_acqf_roma,
 )
+from botorch_roma.optim import optimize_acqfs_roma
 from botorch_roma.optim.initializers import distinct_keys, input_scale
 
 FAST = {"num_updates": 8, "num_adaptation_steps": 2, "lr": 0.05}
@@ -682,13 +683,15 @@ def test_units_of_the_outcome_do_not_matter(bounds: Tensor, factor: float, name:
     torch.testing.assert_close(ends[0], ends[1], rtol=0.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("first_layer", ["dense", "reduced"])
-def test_first_layer_makes_no_difference(
-    model: RoMAModel, bounds: Tensor, first_layer: str
+@pytest.mark.parametrize(
+    "form", [{"first_layer": "dense"}, {"first_layer": "reduced"}, {"weight_form": "factored"}]
+)
+def test_the_form_of_the_weights_makes_no_difference(
+    model: RoMAModel, bounds: Tensor, form: dict[str, str]
 ) -> None:
     arguments = {"step_rule": "gradient", "mode": "per_candidate"}
     expected = optimize(PosteriorMean(model), bounds, **arguments)
-    actual = optimize(PosteriorMean(model), bounds, first_layer=first_layer, **arguments)
+    actual = optimize(PosteriorMean(model), bounds, **form, **arguments)
     assert not torch.equal(actual, top(model, 4))
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=0.0)
 
@@ -831,3 +834,78 @@ def test_given_start_designs_leave_nothing_to_generate(
     start = top(model, 2)
     with pytest.raises(UnsupportedError, match=f"`{next(iter(arguments))}` is not supported"):
         optimize(PosteriorMean(model), bounds, q=2, batch_initial_conditions=start, **arguments)
+
+
+# Several optimisations side by side
+
+
+def other_weights(model: RoMAModel, seed: int) -> RoMAModel:
+    new = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in new.network.tensors:
+            noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+            tensor += 0.05 * noise
+    return new
+
+
+@pytest.mark.parametrize("mode", ["per_candidate", "shared"])
+@pytest.mark.parametrize("maximize", [True, False])
+def test_side_by_side_is_as_one_after_the_other(
+    ensemble: RoMAModel, bounds: Tensor, maximize: bool, mode: str
+) -> None:
+    models = [other_weights(ensemble, seed) for seed in range(3)]
+    functions = [PosteriorMean(m, maximize=maximize) for m in models]
+    options: dict[str, Any] = {
+        **FAST,
+        "mode": mode,
+        "num_restarts": 2,
+        "fixed_features": {1: 0.5},
+        "inequality_constraints": [(torch.tensor([0]), torch.tensor([-1.0]).double(), -0.8)],
+        "X_avoid": top(ensemble, 2),
+    }
+    together = optimize_acqfs_roma(functions, bounds, 3, **options)
+    assert len(together) == 3
+    for function, (X, values) in zip(functions, together, strict=True):
+        expected = optimize_acqf_roma(function, bounds, 3, **options)
+        torch.testing.assert_close(X, expected[0], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(values, expected[1])
+    assert not torch.equal(together[0][0], together[1][0])
+
+
+def test_side_by_side_returns_what_is_asked_for(model: RoMAModel, bounds: Tensor) -> None:
+    functions = [PosteriorMean(other_weights(model, seed)) for seed in range(2)]
+    options: dict[str, Any] = {**FAST, "num_restarts": 2, "return_best_only": False}
+    for X, values in optimize_acqfs_roma(functions, bounds, 3, **options):
+        assert X.shape == (2, 3, 3)
+        assert values is not None
+        assert values.shape == (2, 3)
+    ((_, nothing),) = optimize_acqfs_roma(functions[:1], bounds, 3, return_acq_values=False, **FAST)
+    assert nothing is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trajectory": Trajectory()}, "`trajectory` is not supported"),
+        ({"timeout_sec": 3.0}, "`timeout_sec` is not supported"),
+        ({"sequential": True}, "`sequential` is not supported"),
+        ({"q": 0}, "`q` must be"),
+    ],
+)
+def test_side_by_side_refuses(
+    model: RoMAModel, bounds: Tensor, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((UnsupportedError, ValueError), match=message):
+        optimize_acqfs_roma([PosteriorMean(model)], bounds, **{"q": 3, **FAST, **change})
+
+
+def test_side_by_side_is_for_posterior_means(model: RoMAModel, bounds: Tensor) -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"of type PosteriorMean .* received UpperConfidence"
+    ):
+        optimize_acqfs_roma([UpperConfidenceBound(model, beta=1.0)], bounds, 3)
+    with pytest.raises(ValueError, match="`acq_functions` is empty"):
+        optimize_acqfs_roma([], bounds, 3)
+    with pytest.raises(TypeError, match="lerning_rate"):
+        optimize_acqfs_roma([PosteriorMean(model)], bounds, 3, lerning_rate=0.1)

@@ -1,0 +1,258 @@
+r"""
+One optimisation: what it starts from, where it may go, and what becomes of its result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions import OptimizationWarning
+from botorch.exceptions.errors import UnsupportedError
+from torch import Tensor
+
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
+from botorch_roma.optim.distinct import PostProcessing, distinct_candidates
+from botorch_roma.optim.encoded import (
+    Problem,
+    check_survival,
+    encoded_problem,
+    find_encoding,
+    plain_problem,
+    surviving_set,
+)
+from botorch_roma.optim.generation import UpdateResult, final_values
+from botorch_roma.optim.initializers import (
+    DISTINCT_TOLERANCE,
+    gen_top_designs,
+    input_scale,
+    roma_models,
+)
+from botorch_roma.optim.options import RoMAOptions
+from botorch_roma.validation import check_bounds, check_int, check_tensor
+
+
+@dataclass(frozen=True)
+class Search:
+    r"""An optimisation that is ready to run.
+
+    Attributes:
+        acq_function: The user's acquisition function.
+        q: Number of candidates of a batch.
+        shape: Number of batches, and ``q``.
+        start: Start designs, ``num_restarts * q x d``.
+        problem: The same in what moves: the vectors of an encoding, or the designs themselves.
+        designs: The allowed designs.
+        scale: Length unit of each column, ``d``.
+        post_processing_func: Applied to final candidates.
+        X_avoid: Designs that may not be returned, ``n x d``.
+        encoded: Whether there is an encoding.
+    """
+
+    acq_function: AcquisitionFunction
+    q: int
+    shape: tuple[int, ...]
+    start: Tensor
+    problem: Problem
+    designs: FeasibleSet
+    scale: Tensor
+    post_processing_func: PostProcessing | None
+    X_avoid: Tensor | None
+    encoded: bool
+
+    @classmethod
+    def prepare(
+        cls,
+        acq_function: AcquisitionFunction,
+        bounds: Tensor,
+        q: int,
+        *,
+        num_restarts: int,
+        raw_samples: int | None,
+        options: Mapping[str, Any] | None,
+        inequality_constraints: list[LinearConstraint] | None,
+        equality_constraints: list[LinearConstraint] | None,
+        nonlinear_inequality_constraints: list[NonlinearConstraint] | None,
+        fixed_features: Mapping[int, float | Tensor] | None,
+        post_processing_func: PostProcessing | None,
+        batch_initial_conditions: Tensor | None,
+        ic_generator: Callable[..., Tensor] | None,
+        X_avoid: Tensor | None,
+        ic_gen_kwargs: Mapping[str, Any],
+    ) -> Search:
+        """Check the arguments of ``optimize_acqf_roma`` and make the start designs."""
+        model = roma_models(acq_function)[0]
+        _check_arguments(model, bounds, q, num_restarts, raw_samples, options)
+        bounds = bounds.to(model.train_X)
+        scale = input_scale(model)
+        if X_avoid is not None:
+            X_avoid = _check_avoid(X_avoid, bounds)
+        feasible_set = FeasibleSet(
+            bounds,
+            fixed_features=fixed_features,
+            inequality_constraints=inequality_constraints,
+            equality_constraints=equality_constraints,
+            nonlinear_inequality_constraints=nonlinear_inequality_constraints,
+            scale=scale,
+        )
+        encoding, start_set = find_encoding(acq_function), feasible_set
+        if encoding is None:
+            problem = plain_problem(acq_function, feasible_set)
+        else:
+            refuse(raw_samples=raw_samples, ic_generator=ic_generator)  # they would make vectors
+            problem = encoded_problem(
+                acq_function, encoding, feasible_set, nonlinear_inequality_constraints
+            )
+            start_set = surviving_set(feasible_set, encoding, nonlinear_inequality_constraints)
+        if ic_gen_kwargs and ic_generator is None:
+            raise UnsupportedError(
+                f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
+                "`ic_generator`, which is not given."
+            )
+        if batch_initial_conditions is not None:
+            refuse(
+                raw_samples=raw_samples, ic_generator=ic_generator
+            )  # there is nothing to generate
+            start = _check_start(batch_initial_conditions, bounds, q, scale)
+        elif ic_generator is None:
+            start = gen_top_designs(
+                acq_function,
+                bounds,
+                q,
+                num_restarts,
+                raw_samples,
+                options=options,
+                feasible_set=start_set,
+            )
+        else:
+            start = ic_generator(
+                acq_function=acq_function,
+                bounds=bounds,
+                q=q,
+                num_restarts=num_restarts,
+                raw_samples=raw_samples,
+                fixed_features=fixed_features,
+                options=options,
+                inequality_constraints=inequality_constraints,
+                equality_constraints=equality_constraints,
+                **ic_gen_kwargs,
+            )
+            start = _check_start(start, bounds, q, scale, name="ic_generator")
+        shape, start = start.shape[:2], start.flatten(end_dim=1)
+        if encoding is not None:
+            start = feasible_set.project(start, final=True)
+            encoding.check_designs(start)
+            check_survival(feasible_set, start_set, start)
+        return cls(
+            acq_function,
+            q,
+            tuple(shape),
+            start,
+            problem,
+            feasible_set,
+            scale,
+            post_processing_func,
+            X_avoid,
+            encoding is not None,
+        )
+
+    def finish(self, result: UpdateResult, *, best_only: bool) -> tuple[Tensor, Tensor]:
+        r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
+        X = distinct_candidates(
+            result,
+            self.problem,
+            self.scale,
+            self.post_processing_func,
+            self.X_avoid,
+            start=self.start if self.encoded else None,
+        )
+        _warn_infeasible(X, self.designs, self.scale)
+        values = final_values(self.acq_function, X.unsqueeze(1))
+        if not best_only:
+            return X.reshape(*self.shape, -1), values.reshape(self.shape)
+        if X.shape[0] > self.q:
+            best = values.topk(self.q).indices
+            X, values = X[best], values[best]
+        return X, values
+
+
+def refuse(**arguments: Any) -> None:
+    """Raise for arguments of ``optimize_acqf`` that have no meaning here."""
+    for name, value in arguments.items():
+        if value is not None and value is not False:
+            raise UnsupportedError(
+                f"`{name}` is not supported by optimize_acqf_roma here (candidates move side by "
+                f"side from start designs that are generated or given), received {value!r}."
+            )
+
+
+def _check_arguments(
+    model: RoMAModel,
+    bounds: Tensor,
+    q: int,
+    num_restarts: int,
+    raw_samples: int | None,
+    options: Mapping[str, Any] | None,
+) -> None:
+    check_bounds(bounds, model.train_X.shape[1])
+    check_int("q", q, minimum=1)
+    check_int("num_restarts", num_restarts, minimum=1)
+    if raw_samples is not None:
+        check_int("raw_samples", raw_samples, minimum=1)
+    unknown = set(options or {}) - {"seed"}
+    if unknown:
+        raise UnsupportedError(
+            f"`options` has unsupported keys {sorted(unknown)}; the settings of RoMA are keyword "
+            f"arguments: {sorted(RoMAOptions.names())}."
+        )
+
+
+def _check_start(
+    start: Tensor, bounds: Tensor, q: int, scale: Tensor, name: str = "batch_initial_conditions"
+) -> Tensor:
+    r"""Start designs as ``num_restarts x q x d``, inside the bounds."""
+    if isinstance(start, Tensor) and start.dim() == 2:
+        start = start.unsqueeze(0)
+    check_tensor(name, start, dim=3)
+    if start.shape[1:] != (q, bounds.shape[1]):
+        raise ValueError(
+            f"`{name}` must have shape num_restarts x {q} x {bounds.shape[1]} (q x d), "
+            f"received {tuple(start.shape)}."
+        )
+    start = start.detach().to(bounds)
+    slack = DISTINCT_TOLERANCE * scale
+    outside = ((start < bounds[0] - slack) | (start > bounds[1] + slack)).nonzero()
+    if len(outside):
+        r, i, j = outside[0].tolist()
+        raise ValueError(
+            f"`{name}` must lie within `bounds`; design {i} of batch {r} has {start[r, i, j]:g} in "
+            f"column {j}, whose bounds are [{bounds[0, j]:g}, {bounds[1, j]:g}]."
+        )
+    return start
+
+
+def _check_avoid(X_avoid: Tensor, bounds: Tensor) -> Tensor:
+    check_tensor("X_avoid", X_avoid, dim=2)
+    if X_avoid.shape[1] != bounds.shape[1]:
+        raise ValueError(
+            f"`X_avoid` must have shape n x {bounds.shape[1]}, received {tuple(X_avoid.shape)}."
+        )
+    return X_avoid.to(bounds)
+
+
+def _warn_infeasible(X: Tensor, feasible_set: FeasibleSet, scale: Tensor) -> None:
+    """Warn where ``post_processing_func`` has moved candidates out of the allowed designs."""
+    slack = DISTINCT_TOLERANCE * scale
+    out = ((feasible_set.bounds[0] - slack > X) | (feasible_set.bounds[1] + slack < X)).any(dim=-1)
+    out |= feasible_set.violation(X) > 10 * feasible_set.tolerance
+    if bool(out.any()):
+        warnings.warn(
+            f"`post_processing_func` moved {int(out.sum())} of {X.shape[0]} candidates out of "
+            "`bounds` or linear constraints.",
+            OptimizationWarning,
+            stacklevel=4,
+        )
