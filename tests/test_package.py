@@ -40,6 +40,7 @@ FLOORS = {
     "acquisition": 3,
     "adaptation": 3,
     "fit": 3,
+    "inner_loop": 3,
     "training": 3,
     "optim": 4,
     "ax": 5,

@@ -219,8 +219,7 @@ def optimize_acqfs_roma(
 
     Raises:
         UnsupportedError: For other acquisition functions, and models that differ in architecture,
-            data, encoding or transforms.
-        TypeError: For an unknown option.
+            data, encoding or transforms, and unknown options.
         ValueError, InfeasibilityError, CandidateGenerationError: As :func:`optimize_acqf_roma`.
 
     Example:

@@ -907,5 +907,5 @@ def test_side_by_side_is_for_posterior_means(model: RoMAModel, bounds: Tensor) -
         optimize_acqfs_roma([UpperConfidenceBound(model, beta=1.0)], bounds, 3)
     with pytest.raises(ValueError, match="`acq_functions` is empty"):
         optimize_acqfs_roma([], bounds, 3)
-    with pytest.raises(TypeError, match="lerning_rate"):
+    with pytest.raises(UnsupportedError, match="lerning_rate"):
         optimize_acqfs_roma([PosteriorMean(model)], bounds, 3, lerning_rate=0.1)
