@@ -25,7 +25,7 @@ from speed_parts.calibrate import SMOKE_CALIBRATION, CalibrationSizes, run_calib
 from speed_parts.grid import SMOKE_GRID, GridSizes, run_grid
 from speed_parts.machine import Machine, measure, report_machines
 from speed_parts.report import Report
-from speed_parts.targets import SMOKE_TARGETS, Targets, TargetSizes
+from speed_parts.targets import LINES, SMOKE_TARGETS, Targets, TargetSizes
 from speed_parts.timing import Place
 from speed_parts.whole import run_whole
 
@@ -58,6 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--repeats", type=int, default=7, help="rounds of which the median is taken (7)")
     add("--budget", type=float, default=10.0, help="seconds after which 3 rounds are enough (10)")
     add("--factors", nargs="+", choices=FACTORS, default=FACTORS, help="of the grid")
+    add("--lines", nargs="+", choices=LINES, default=LINES, help="of the targets")
     add("--steps", type=int, nargs="+", help="numbers K of inner steps in the grid (10 100)")
     add("--output", type=Path, help="Markdown file to write; the grid goes next to it as CSV")
     add("--smoke", action="store_true", help="tiny sizes, to see that it runs")
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     smoke, repeats = arguments.smoke, 2 if arguments.smoke else arguments.repeats
     torch.manual_seed(0)
-    report, first, grid = Report(), places(arguments)[0], []
+    report, first = Report(arguments.output), places(arguments)[0]
     machines: dict[Place, Machine] = {}
     if "machine" in arguments.only or "grid" in arguments.only:
         megabytes, size = (4, 64) if smoke else (MEGABYTES, MATRIX)
@@ -86,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         report_machines(report, machines, megabytes)
     if "targets" in arguments.only:
         sizes = SMOKE_TARGETS if smoke else TargetSizes()
-        Targets(sizes, first, report, repeats).run()
+        Targets(sizes, first, report, repeats).run(arguments.lines)
     if "grid" in arguments.only:
         for place, machine in machines.items():
-            grid += run_grid(
+            run_grid(
                 SMOKE_GRID if smoke else GridSizes(),
                 arguments.steps,
                 arguments.factors,
@@ -109,8 +110,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             repeats=repeats,
             budget=arguments.budget / 10,
         )
-    if arguments.output:
-        report.write(arguments.output, grid)
 
 
 if __name__ == "__main__":

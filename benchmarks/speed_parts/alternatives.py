@@ -141,8 +141,8 @@ class Work:
         size, steps = self.case.stack_bytes(self.place, first), self.case.steps
         if size > MAX_BYTES:
             return None
-        most = max(6, int(2.0 * GUESS / (6.0 * size)))
-        counts = (steps,) if most >= steps else (2, most)
+        most = max(4, int(2.0 * GUESS / (6.0 * size)))
+        counts = (steps,) if most >= steps else (1, most)
         return Alternative({n: self.adaptation(n, weight_form="dense") for n in counts})
 
     def shared(self) -> Alternative:

@@ -14,7 +14,7 @@ from botorch_roma.inner_loop import COST, cheapest_form
 
 from .alternatives import Case, Work, per_step
 from .report import Report
-from .timing import Place
+from .timing import Place, round_to
 
 CONSTANTS = ("dense", "factor", "common", "calls")  # of COST
 BASE = ("step", "vector")  # common to both forms: a step, and an entry of a vector in it
@@ -123,12 +123,13 @@ def run_calibration(
         raise SystemExit(f"`terms` in benchmarks/speed_parts/calibrate.py lacks {sorted(unknown)}.")
     points = []
     for case in sizes.cases(place):
-        report.progress(f"{place}: calibrate, {case}")
         work = Work(case, place)
         alternatives = {"dense": work.dense(), "factored": work.factored()}
         assert alternatives["dense"] is not None
         times = per_step(alternatives, place, case.steps, repeats=repeats, budget=budget)
         points.append(Point(case, times["dense"], times["factored"]))
+        shown = {name: round_to(1e3 * t) for name, t in times.items()}
+        report.progress(f"{place}: calibrate, {case}, ms: {shown}")
     fitted = fit_constants(points)
     report.heading(f"Choice of the form ({place})")
     report.text(

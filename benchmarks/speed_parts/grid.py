@@ -124,11 +124,10 @@ def run_grid(
     *,
     repeats: int,
     budget: float,
-) -> list[dict[str, Any]]:
-    """Measure and print one place; the rows, as for the CSV file."""
+) -> None:
+    """Measure and print one place."""
     place.enter()
     done: dict[Case, Measured] = {}
-    rows: list[dict[str, Any]] = []
     exponents: list[list[str]] = []
     report.heading(f"Inner step ({place})")
     centre = sizes.centre
@@ -144,16 +143,16 @@ def run_grid(
             measured = []
             for case in sizes.cases(factor, k):
                 if case not in done:
-                    report.progress(f"{place}: {case}")
                     done[case] = measure_case(case, place, repeats, budget)
+                    times = {n: round_to(1e3 * t) for n, t in done[case].seconds.items()}
+                    report.progress(f"{place}: {case}, {done[case].form}, ms: {times}")
                 measured.append(done[case])
-                rows.append(_csv_row(place, factor, done[case], machine))
+            report.add_to_grid([_csv_row(place, factor, m, machine) for m in measured])
             _print_factor(report, factor, k, measured, machine)
             exponents.append(_exponents(factor, k, measured))
     report.heading(f"Scaling exponents ({place})")
     report.text("Slope of log(time of a step) against log(factor), upper half of the range.")
     report.table(["K", "factor", "range", *NAMES.values()], exponents)
-    return rows
 
 
 def _print_factor(

@@ -11,14 +11,22 @@ from botorch_roma.benchmark.tables import markdown_table
 
 
 class Report:
-    """Markdown on standard output as it comes, kept for a file."""
+    """Markdown on standard output and, if asked, in a file, both as it comes.
 
-    def __init__(self) -> None:
+    Args:
+        path: The Markdown file; the grid goes next to it as CSV.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
         self.parts: list[str] = []
+        self.grid: list[Mapping[str, object]] = []
 
     def text(self, text: str) -> None:
         print(text + "\n", flush=True)
         self.parts.append(text)
+        if self.path is not None:  # each time anew: what has been measured is never lost
+            self.path.write_text("\n\n".join(self.parts) + "\n")
 
     def heading(self, text: str) -> None:
         self.text(f"## {text}")
@@ -32,11 +40,10 @@ class Report:
     def progress(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def write(self, path: Path, grid: Sequence[Mapping[str, object]]) -> None:
-        """All parts as Markdown, and the grid next to it as CSV."""
-        path.write_text("\n\n".join(self.parts) + "\n")
-        if grid:
-            with path.with_suffix(".csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(grid[0]), lineterminator="\n")
+    def add_to_grid(self, rows: Sequence[Mapping[str, object]]) -> None:
+        self.grid += rows
+        if self.path is not None and self.grid:
+            with self.path.with_suffix(".csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(self.grid[0]), lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(grid)
+                writer.writerows(self.grid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,8 @@ from .alternatives import Case, Work, per_step
 from .report import Report
 from .stage_one import autograd_training
 from .timing import Place, in_turn, round_to, seconds
+
+LINES = ("autograd", "inputs", "dense", "stage1", "seeds")
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,22 @@ class Targets:
         self.sizes, self.place, self.report, self.repeats = sizes, place, report, repeats
         self.rows: list[list[str]] = []
 
-    def run(self) -> None:
-        """Measure and print all."""
+    def run(self, lines: Sequence[str] = LINES) -> None:
+        """Measure and print those lines."""
         self.place.enter()
         sizes = self.sizes
-        for steps in sizes.steps:
-            self._against_autograd(steps)
-        for steps in sizes.steps:
-            self._many_inputs(steps)
-        self._against_dense()
-        self._stage_one()
-        self._seeds()
+        if "autograd" in lines:
+            for steps in sizes.steps:
+                self._against_autograd(steps)
+        if "inputs" in lines:
+            for steps in sizes.steps:
+                self._many_inputs(steps)
+        if "dense" in lines:
+            self._against_dense()
+        if "stage1" in lines:
+            self._stage_one()
+        if "seeds" in lines:
+            self._seeds()
         self.report.heading(f"Targets ({self.place}, B = {sizes.B})")
         self.report.table(["work", "against", "target", "measured"], self.rows)
 
