@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from botorch.acquisition import PosteriorMean
 
-from botorch_roma import RoMAModel, fit_roma_model, optimize_acqf_roma
+from botorch_roma import RoMAModel, fit_roma_model
 from botorch_roma.benchmark.memory import peak_memory
 from botorch_roma.fit import fit_roma_models
+from botorch_roma.optim import optimize_acqfs_roma
 
 from .alternatives import Case, Work, per_step
 from .report import Report
@@ -207,9 +208,8 @@ def whole_runs(num_seeds: int, sizes: TargetSizes, place: Place) -> tuple[float,
         fit_roma_models(models, seeds=range(num_seeds), **dict(sizes.fit))
 
     def stage_two() -> None:
-        for model in models:
-            acquisition = PosteriorMean(model)
-            optimize_acqf_roma(acquisition, bounds, sizes.B, **dict(sizes.optimize))
+        functions = [PosteriorMean(model) for model in models]
+        optimize_acqfs_roma(functions, bounds, sizes.B, **dict(sizes.optimize))
 
     return seconds(stage_one, place.device), seconds(stage_two, place.device)
 
