@@ -180,6 +180,7 @@ class RoMAMethod:
             "fit": _defaults(fit_roma_model) | preset.fit,
             "optimize": _defaults(optimize_acqf_roma) | preset.optimize,
         }
+        del settings["optimize"]["weight_form"]  # of no influence on the result
         if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":
