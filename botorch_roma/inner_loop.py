@@ -30,7 +30,8 @@ WeightForm = Literal["auto", "dense", "factored"]
 #: Nanoseconds that the choice of a form rests on: a weight read or written (of one candidate, in
 #: its own matrix), an entry of a factor read, a multiplication with the common matrix, and the
 #: calls that the factored form needs on top.
-#: Measured on one thread, see docs/speed.md; only their ratios matter.
+#: Read off single products on one thread; `python benchmarks/speed.py --calibrate` fits them. Only
+#: their ratios matter.
 COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls": 60_000.0}
 
 #: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices

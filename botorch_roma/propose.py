@@ -15,6 +15,7 @@ from botorch.acquisition import PosteriorMean
 from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
+from botorch_roma.chunks import chunks
 from botorch_roma.fit import FitHistory, fit_roma_model
 from botorch_roma.inputs import (
     Bounds,
@@ -290,12 +291,16 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
         X, model = model.transform_inputs(X), model.encoded()
     scale = input_scale(model)
     varies = scale > 0
-    known = (model.train_X / scale)[:, varies]
-    nearest = [
-        torch.cdist(chunk, known, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1).values
-        for chunk in (X / scale)[:, varies].split(64)
-    ]
-    return torch.cat(nearest) / max(float(varies.sum()), 1.0) ** 0.5
+    designs = (X / scale)[:, varies]
+    nearest = torch.full_like(X[:, 0], torch.inf)
+    for chunk in chunks(model.train_X):
+        known = (chunk / scale)[:, varies]
+        distances = [
+            torch.cdist(part, known, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
+            for part in designs.split(64)
+        ]
+        nearest = torch.minimum(nearest, torch.cat(distances))
+    return nearest / max(float(varies.sum()), 1.0) ** 0.5
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:

@@ -28,6 +28,7 @@ from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
+from botorch_roma.rows import StandardizedRows
 from botorch_roma.validation import check_int
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class FitHistory:
 class _Validation(NamedTuple):
     """Rows to watch the training of a model on, and which of its rows are held out."""
 
-    Z: Tensor
+    Z: Tensor | StandardizedRows
     T: Tensor
     V: Tensor | None
     indices: list[int]
@@ -136,23 +137,30 @@ class Training:
                 f"`num_validation` is {num_validation} of {n} rows, which leaves fewer than two "
                 "to train on; choose a smaller number."
             )
-        tables = [_standardized(model) for model in self.models]
-        if all(_same(table, tables[0]) for table in tables[1:]):
-            tables = tables[:1]
-        self.Z = _joined([Z for Z, _, _ in tables])
-        self.T = _joined([T for _, T, _ in tables])
-        known = [V for _, _, V in tables if V is not None]
+        self.Z: Tensor | StandardizedRows
+        if all(model.copies_data for model in self.models):
+            tables = [(_standardized(model), *_outcomes(model)) for model in self.models]
+            if all(_same(table, tables[0]) for table in tables[1:]):
+                tables = tables[:1]
+            self.Z = _joined([Z for Z, _, _ in tables])
+            outcomes = [(T, V) for _, T, V in tables]
+        else:
+            self.Z = StandardizedRows(self.models)
+            outcomes = [_outcomes(model) for model in self.models]
+        self.T = _joined([T for T, _ in outcomes])
+        known = [V for _, V in outcomes if V is not None]
         self.V = _joined(known) if known else None
         self.validation, kept = [], []
         for m, seed in enumerate(self.seeds):
-            offset = n * m if len(tables) > 1 else 0
+            offset = n * m if len(outcomes) > 1 else 0
             order = torch.randperm(n, generator=torch.Generator().manual_seed(seed), device="cpu")
             held_out = order[:num_validation].to(self.Z.device)
             kept.append(order[num_validation:].sort().values.to(self.Z.device) + offset)
             rows = held_out + offset if num_validation else kept[m]
             V = None if self.V is None else self.V[rows]
             indices = held_out.sort().values.tolist()
-            self.validation.append(_Validation(self.Z[rows], self.T[rows], V, indices))
+            Z = self.Z[rows] if isinstance(self.Z, Tensor) else self.Z.select(rows)
+            self.validation.append(_Validation(Z, self.T[rows], V, indices))
         self.rows = torch.stack(kept)
 
     def _load_weights(self, warm_start: bool) -> None:
@@ -337,7 +345,10 @@ class Training:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
         count = self.members * self.outputs
         weights = self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
-        mean, raw = stacked_heads(weights, self.validation[m].Z, self.activation)
+        Z = self.validation[m].Z
+        parts = [Z] if isinstance(Z, Tensor) else Z.chunks()
+        heads = [stacked_heads(weights, part, self.activation) for part in parts]
+        mean, raw = (torch.cat(values, dim=1) for values in zip(*heads, strict=True))
         shape = (self.members, self.outputs, -1)
         return mean.view(shape), raw.view(shape)
 
@@ -388,12 +399,18 @@ Table = tuple[Tensor, Tensor, Tensor | None]
 
 
 @torch.no_grad()
-def _standardized(model: RoMAModel) -> Table:
-    """Inputs, outcomes and known noise variances of a model's data, standardised."""
+def _standardized(model: RoMAModel) -> Tensor:
+    """Standardised inputs of a model's data, all at once."""
     model.eval()
-    Z = model.standardize_inputs(model.train_X)
+    return model.standardize_inputs(model.train_X)
+
+
+@torch.no_grad()
+def _outcomes(model: RoMAModel) -> tuple[Tensor, Tensor | None]:
+    """Outcomes and known noise variances of a model's data, standardised."""
+    model.eval()
     T = model.standardize_outcomes(model.train_Y, X=model.train_X)
-    return Z, T, model.standardized_noise_variances()
+    return T, model.standardized_noise_variances()
 
 
 def _same(table: Table, other: Table) -> bool:

@@ -14,6 +14,8 @@ import torch
 from botorch.exceptions import BotorchTensorDimensionError, InputDataError, InputDataWarning
 from torch import Tensor
 
+from botorch_roma.chunks import chunks, never_varies
+
 
 def check_int(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as an int, or raise ``ValueError`` if it is none or below ``minimum``."""
@@ -82,14 +84,25 @@ def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) ->
         raise InputDataError(
             f"`{name}` must be floating point, received {value.dtype}; call `.double()` on it."
         )
-    finite = torch.isfinite(value)
-    if not finite.all():
-        where = (~finite).nonzero()[0].tolist()
-        raise InputDataError(
-            f"`{name}` holds {int((~finite).sum())} NaN or infinite values (the first at index "
-            f"{where}); drop or impute these rows."
-        )
+    _check_finite(name, value)
     return value
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    bad, start = 0, 0
+    first: list[int] = []
+    for chunk in chunks(value):
+        infinite = ~torch.isfinite(chunk)
+        if infinite.any():
+            i, *rest = infinite.nonzero()[0].tolist()
+            first = first or [start + i, *rest]
+            bad += int(infinite.sum())
+        start += chunk.shape[0]
+    if bad:
+        raise InputDataError(
+            f"`{name}` holds {bad} NaN or infinite values (the first at index {first}); drop or "
+            "impute these rows."
+        )
 
 
 def check_same_kind(name: str, value: Tensor, train_X: Tensor) -> None:
@@ -159,7 +172,7 @@ def check_noise_variances(train_Yvar: Tensor, train_Y: Tensor) -> None:
 
 def constant_columns(X: Tensor) -> list[int]:
     r"""Indices of the columns of the ``n x d`` tensor ``X`` that never vary."""
-    return [int(i) for i in (X[0] == X).all(dim=0).nonzero().flatten()]
+    return never_varies(X).nonzero().flatten().tolist()
 
 
 def warn_constant_columns(X: Tensor, stacklevel: int = 2) -> None:

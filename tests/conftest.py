@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
     from botorch_roma.latent import LatentSpace, Vocabulary
@@ -46,6 +47,36 @@ def restore_torch_state() -> Iterator[None]:
     torch.set_default_dtype(dtype)
     if torch.get_num_threads() != num_threads:
         torch.set_num_threads(num_threads)
+
+
+class LargestTensor(TorchFunctionMode):
+    """Records the most numbers of a tensor that is made, other than views of a table."""
+
+    def __init__(self, table: torch.Tensor) -> None:
+        super().__init__()
+        self.table, self.numbers = table.untyped_storage().data_ptr(), 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, torch.Tensor):
+                storage = value.untyped_storage()
+                if storage.data_ptr() != self.table:
+                    self.numbers = max(self.numbers, storage.nbytes() // value.element_size())
+        return result
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> type[LargestTensor]:
+    """Chunks of 16 rows wherever a table is gone through, and what records large tensors."""
+    from botorch_roma import chunks
+    from botorch_roma.optim import initializers
+
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(initializers, "CHUNK_SIZE", 16)
+    return LargestTensor
 
 
 @pytest.fixture(scope="session", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -735,3 +735,72 @@ class TestSeveralModels:
         for model, tensors in zip(models, before, strict=True):
             assert all(map(torch.equal, model.network.tensors, tensors))
             assert not model.fitted
+
+
+class TestWithoutCopy:
+    """``copy=False`` trains as the default does, on a table that is not copied."""
+
+    def both(self, m: int = 1, **options: Any) -> tuple[RoMAModel, RoMAModel]:
+        transforms = {k: options.pop(k) for k in ("input", "outcome") if k in options}
+        made = []
+        for copy in (True, False):
+            for name, make in transforms.items():
+                options[f"{name}_transform"] = make()
+            made.append(make_model(m, noise=0.1, copy=copy, **options))
+        return made[0], made[1]
+
+    @pytest.mark.usefixtures("small_chunks")
+    @pytest.mark.parametrize(
+        ("m", "model_options", "options"),
+        [
+            (1, {}, {}),
+            (2, {"num_members": 2}, {}),
+            (1, {}, {"num_validation": 0}),
+            (1, {"num_members": 2}, {"num_validation": 25, "keep": "best"}),
+            (1, {"train_Yvar": 0.01 + draw(N, 1)}, {}),
+            (1, {"input": lambda: Normalize(D), "outcome": lambda: Standardize(1)}, {}),
+            (2, {"outcome": Log}, {"loss": "squared_error"}),
+        ],
+    )
+    def test_same_as_the_default(
+        self, m: int, model_options: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        copied, kept = self.both(m, **model_options)
+        expected, got = fit(copied, **options), fit(kept, **options)
+        for a, b in zip(kept.network.tensors, copied.network.tensors, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(kept.variance_scale, copied.variance_scale, rtol=1e-9, atol=1e-9)
+        assert got.validation_indices == expected.validation_indices
+        assert got.loss == pytest.approx(expected.loss, abs=1e-9)
+        assert got.validation_loss == pytest.approx(expected.validation_loss, abs=1e-9)
+        assert got.rank_correlation == pytest.approx(expected.rank_correlation, abs=1e-9)
+
+    @pytest.mark.parametrize("kinds", [(False, False), (True, False)])
+    def test_side_by_side(self, kinds: tuple[bool, bool]) -> None:
+        tables = [make_model(noise=noise, num_members=2) for noise in (0.1, 0.5)]
+        tables[1].train_X.mul_(2.0)
+        data = [(t.train_X, t.train_Y) for t in tables]
+        alone = [RoMAModel(*d, hidden_sizes=(8, 6), num_members=2) for d in data]
+        together = [
+            RoMAModel(*d, hidden_sizes=(8, 6), num_members=2, copy=copy)
+            for d, copy in zip(data, kinds, strict=True)
+        ]
+        fit_roma_models(together, seeds=[3, 4], **{k: v for k, v in QUICK.items() if k != "seed"})
+        for model, other, seed in zip(alone, together, (3, 4), strict=True):
+            fit(model, seed=seed)
+            for a, b in zip(model.network.tensors, other.network.tensors, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize("num_validation", [None, 0, 100])
+    def test_the_table_is_never_made(self, small_chunks: Any, num_validation: int | None) -> None:
+        X = draw(2000, 40)
+        Y = easy(X[:, :2])
+        largest = {}
+        for copy in (True, False):
+            with small_chunks(X) as record:
+                model = RoMAModel(X, Y, hidden_sizes=(4,), copy=copy)
+                fit(model, epochs=1, num_validation=num_validation)
+            largest[copy] = record.numbers
+        assert largest[True] >= X.numel()  # the record works
+        assert largest[False] <= X.numel() / 10
+        assert torch.equal(X, draw(2000, 40))  # and nobody wrote to it

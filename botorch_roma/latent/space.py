@@ -203,7 +203,7 @@ class LatentSpace(TokenEncoding):
                 "with a smaller `beta`, more `epochs` or a larger `latent_dim`, or use the one-hot "
                 "encoding."
             )
-        warnings.warn(f"{message}.", InputDataWarning, stacklevel=3)
+        warnings.warn(f"{message}.", InputDataWarning, stacklevel=4)
 
 
 def make_sequence_encoding(

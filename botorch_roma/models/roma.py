@@ -24,7 +24,9 @@ from botorch.utils.datasets import SupervisedDataset
 from torch import Tensor
 from torch.nn import Parameter, ParameterList
 
+from botorch_roma.chunks import chunks, column_std, transformed_moments
 from botorch_roma.latent.encoding import Encoding
+from botorch_roma.mapped import temporary_table
 from botorch_roma.models.base import ProxyModel
 from botorch_roma.network import ProxyNetwork
 from botorch_roma.validation import (
@@ -35,11 +37,16 @@ from botorch_roma.validation import (
 )
 
 
-def _std(values: Tensor) -> Tensor:
-    r"""Column-wise standard deviation, with 1 in place of 0 for constant columns."""
-    std = values.std(dim=0, correction=0)
-    varies = (values != values[0]).any(dim=0) & (std != 0)  # rounding leaves a std above 0
-    return torch.where(varies, std, torch.ones_like(std))
+def _may_learn(transform: InputTransform) -> bool:
+    r"""Whether an input transform may learn from the data that it is first applied to."""
+    return any(
+        getattr(part, "learn_coefficients", not type(part).__module__.startswith(_LEARN_NOTHING))
+        for part in transform.modules()
+    )
+
+
+#: Modules whose input transforms learn nothing, but for those with ``learn_coefficients``.
+_LEARN_NOTHING = ("botorch.models.transforms.input", "botorch_roma.latent.", "torch.nn.")
 
 
 def _check_scale(name: str, mean: Tensor, std: Tensor) -> None:
@@ -76,6 +83,10 @@ class RoMAModel(ProxyModel):
         activation: ``"softplus"``, ``"silu"``, ``"tanh"`` or ``"leaky_relu"``.
         seed: Seed of the initial weights, which a fit draws anew from its own seed; member ``i``
             gets ``seed + i``.
+        copy: False keeps the tensors that are handed in, which may be mapped from a file
+            (:mod:`botorch_roma.mapped`) and must not be changed afterwards. Neither stage makes a
+            copy of ``train_X`` then, and deep copies of the model share it. Rows are standardised
+            minibatch by minibatch; the results are the same but for rounding.
 
     Raises:
         InputDataError: NaN, infinite or constant outcomes, negative variances, fewer than two
@@ -101,6 +112,7 @@ class RoMAModel(ProxyModel):
         num_members: int = 1,
         activation: str = "softplus",
         seed: int = 0,
+        copy: bool = True,
     ) -> None:
         super().__init__()
         check_training_data(train_X, train_Y)
@@ -108,32 +120,31 @@ class RoMAModel(ProxyModel):
             warn_constant_columns(train_X)
         self.num_members = check_int("num_members", num_members, minimum=1)
         self.seed = check_int("seed", seed, minimum=0)
-        # not persistent: the state dict must load into a model that was built on other rows
-        self.register_buffer("train_X", train_X.detach().clone(), persistent=False)
-        self.register_buffer("train_Y", train_Y.detach().clone(), persistent=False)
+        self.copies_data = copy
         if train_Yvar is not None:
             check_noise_variances(train_Yvar, train_Y)
-            train_Yvar = train_Yvar.detach().clone()
-        self.register_buffer("train_Yvar", train_Yvar, persistent=False)
+        data = {"train_X": train_X, "train_Y": train_Y, "train_Yvar": train_Yvar}
+        for name, value in data.items():
+            if value is not None:
+                value = value.detach().clone() if copy else value.detach()
+            # not persistent: the state dict must load into a model that was built on other rows
+            self.register_buffer(name, value, persistent=False)
         with torch.no_grad():
-            X_tf = self.transform_inputs(self.train_X, input_transform)
+            x_mean, x_std = self._input_moments(input_transform)
             Y_tf = self.train_Y
-            if input_transform is not None:
-                self.input_transform = input_transform.eval()  # it has learned, now apply it
-                X_tf = self.transform_inputs(self.train_X)
             if outcome_transform is not None:
                 outcome_transform.to(train_Y)
                 Y_tf, _ = outcome_transform(self.train_Y, self.train_Yvar, X=self.train_X)
                 self.outcome_transform = outcome_transform.eval()
-        for name, values in (("x", X_tf), ("y", Y_tf)):
-            mean, std = values.mean(dim=0), _std(values)
+        y_mean, y_std = Y_tf.mean(dim=0), column_std(Y_tf)
+        for name, mean, std in (("x", x_mean, x_std), ("y", y_mean, y_std)):
             _check_scale(f"train_{name.upper()}", mean, std)
             self.register_buffer(f"{name}_mean", mean)
-            self.register_buffer(f"{name}_std", std)
+            self.register_buffer(f"{name}_std", torch.where(std != 0, std, torch.ones_like(std)))
         self.register_buffer("variance_scale", torch.ones_like(self.y_mean))
         self.register_buffer("fitted", torch.tensor(False))
         self.network = ProxyNetwork(
-            X_tf.shape[-1],
+            x_mean.shape[0],
             hidden_sizes,
             num_networks=self.num_members * train_Y.shape[1],
             activation=activation,
@@ -145,6 +156,27 @@ class RoMAModel(ProxyModel):
     train_Y: Tensor
     train_Yvar: Tensor | None
     fitted: Tensor
+
+    def _input_moments(self, transform: InputTransform | None) -> tuple[Tensor, Tensor]:
+        r"""Mean and standard deviation of the transformed inputs; keeps the transform."""
+        if transform is None:
+            return self.train_X.mean(dim=0), column_std(self.train_X)
+        if self.copies_data or _may_learn(transform):
+            self.transform_inputs(self.train_X, transform)
+        self.input_transform = transform.to(self.train_X).eval()  # it has learned, now apply it
+        if self.copies_data:
+            X_tf = self.transform_inputs(self.train_X)
+            return X_tf.mean(dim=0), column_std(X_tf)
+        return transformed_moments(self.train_X, self.transform_inputs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RoMAModel:
+        r"""A deep copy; data that were not copied when the model was made are shared."""
+        if not self.copies_data:
+            memo.update({id(t): t for t in (self.train_X, self.train_Y, self.train_Yvar)})
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__setstate__(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def network_seeds(self, seed: int, num_outputs: int | None = None) -> list[int]:
         r"""One seed per network: member ``e`` and output ``k`` get ``seed + e`` and a salt."""
@@ -205,12 +237,17 @@ class RoMAModel(ProxyModel):
     def encoded(self) -> RoMAModel:
         r"""A copy whose inputs are what the input transform makes of designs.
 
-        Networks and outcomes are the same; :attr:`train_X` holds the transformed designs.
+        Networks and outcomes are the same; :attr:`train_X` holds the transformed designs: in a
+        temporary file, where those of this model were not copied.
         """
         new = copy.deepcopy(self)
         if hasattr(self, "input_transform"):
             with torch.no_grad():
-                new.train_X = self.transform_inputs(self.train_X).detach()
+                if self.copies_data or self.train_X.device.type != "cpu":
+                    new.train_X = self.transform_inputs(self.train_X).detach()
+                else:
+                    parts = (self.transform_inputs(chunk) for chunk in chunks(self.train_X))
+                    new.train_X = temporary_table(parts)
             del new.input_transform
         return new
 
@@ -273,8 +310,9 @@ class RoMAModel(ProxyModel):
 
         Args:
             training_data: Designs, outcomes and, if known, the variances of their noise.
-            kwargs: ``hidden_sizes``, ``num_members``, ``activation`` and ``seed`` are passed on,
-                anything else (Ax offers ``categorical_features``, ``task_feature``, ...) is not.
+            kwargs: ``hidden_sizes``, ``num_members``, ``activation``, ``seed`` and ``copy`` are
+                passed on, anything else (Ax offers ``categorical_features``, ``task_feature``, ...)
+                is not.
         """
         inputs = super().construct_inputs(training_data)
         Yvar: Any = inputs.get("train_Yvar")
@@ -286,5 +324,5 @@ class RoMAModel(ProxyModel):
                 stacklevel=2,
             )
             del inputs["train_Yvar"]
-        known = ("hidden_sizes", "num_members", "activation", "seed")
+        known = ("hidden_sizes", "num_members", "activation", "seed", "copy")
         return {**inputs, **{key: kwargs[key] for key in known if key in kwargs}}

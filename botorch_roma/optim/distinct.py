@@ -104,7 +104,7 @@ def distinct_candidates(
                 f"{count} of {X.shape[0]} candidates found no design of their own on the recorded "
                 f"paths and {what}.",
                 OptimizationWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     return X
 

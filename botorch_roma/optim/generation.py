@@ -22,6 +22,7 @@ from torch import Tensor
 
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
+from botorch_roma.chunks import chunks
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
@@ -371,7 +372,8 @@ def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
     rows, scale = [], input_scale(model)
     unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
     for i, x in enumerate(X):
-        match = ((model.train_X - x).abs() <= unit).all(dim=-1).nonzero().flatten()
+        near = [((c - x).abs() <= unit).all(dim=-1) for c in chunks(model.train_X)]
+        match = torch.cat(near).nonzero().flatten()
         if not len(match):
             raise ValueError(
                 'With `initial_pseudo_label="measured"` every start design must be a row of '

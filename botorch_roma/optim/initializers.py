@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from botorch.acquisition import AcquisitionFunction
@@ -20,6 +20,7 @@ from gpytorch.settings import min_variance
 from torch import Tensor
 
 from botorch_roma._compat import outcome_constraints, replace_modules
+from botorch_roma.chunks import chunks, column_std
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.base import independent_posterior, select_outputs
 from botorch_roma.models.roma import RoMAModel
@@ -125,18 +126,16 @@ def measured_acquisition_values(
         function (those that BoTorch knows as ``constraints``) when they were measured.
     """
     models, constraints = roma_models(acq_function), outcome_constraints(acq_function)
-    X = models[0].train_X[rows]
+    train_X = models[0].train_X
     values, feasible = [], []
     with torch.no_grad():
-        outcomes = {m: _measured_outcomes(m, models[0].train_X)[rows] for m in models}
-        acq_function(X[:1].unsqueeze(-2))  # a sampler is made now, for all copies to share
-        for chunk in torch.arange(len(rows), device=X.device).split(CHUNK_SIZE):
-            measured = {
-                m: _MeasuredModel(Y[chunk], MEASURED_STD * m.train_Y.std(dim=0, correction=0))
-                for m, Y in outcomes.items()
-            }
+        outcomes = {m: _measured_outcomes(m, train_X) for m in models}
+        std = {m: MEASURED_STD * m.train_Y.std(dim=0, correction=0) for m in models}
+        acq_function(train_X[rows[:1]].unsqueeze(-2))  # a sampler is made now, for all to share
+        for chunk in rows.split(CHUNK_SIZE):
+            measured = {m: _MeasuredModel(Y[chunk], std[m]) for m, Y in outcomes.items()}
             acquisition: Any = replace_modules(acq_function, measured)
-            points = X[chunk].unsqueeze(-2)
+            points = train_X[chunk].unsqueeze(-2)
             values.append(acquisition(points))
             fine = torch.ones_like(values[-1], dtype=torch.bool)
             for constraint in constraints:  # an improvement, however unlikely, can outweigh them
@@ -170,9 +169,7 @@ def input_scale(model: RoMAModel) -> Tensor:
     Steps of candidates are measured in it, so without an input transform they are steps in
     z-scored inputs, and inputs of which nothing is known stay where they are.
     """
-    X = model.train_X
-    varies = (X[0] != X).any(dim=0)  # rounding leaves constant columns a std above 0
-    return torch.where(varies, X.std(dim=0, correction=0), torch.zeros_like(X[0]))
+    return column_std(model.train_X)
 
 
 def gen_top_designs(
@@ -225,22 +222,24 @@ def gen_top_designs(
             scale=scale,
         )
     rows = torch.arange(model.train_X.shape[0], device=model.train_X.device)
-    designs, (values, feasible) = model.train_X, measured_acquisition_values(acq_function, rows)
+    values, feasible = measured_acquisition_values(acq_function, rows)
+    designs = _Designs(model.train_X)
     if raw_samples is not None:
         seed = (options or {}).get("seed")
-        sobol = draw_sobol_samples(bounds, n=raw_samples, q=1, seed=seed).squeeze(1).to(designs)
+        sobol = draw_sobol_samples(bounds, n=raw_samples, q=1, seed=seed).squeeze(1).to(bounds)
         sobol = feasible_set.project(sobol)
         with torch.no_grad():
             sobol_values = [acq_function(c.unsqueeze(-2)) for c in sobol.split(CHUNK_SIZE)]
-        designs, values = torch.cat([designs, sobol]), torch.cat([values, *sobol_values])
+        designs, values = _Designs(model.train_X, sobol), torch.cat([values, *sobol_values])
         feasible = torch.cat([feasible, torch.ones_like(sobol[:, 0], dtype=torch.bool)])
     slack = DISTINCT_TOLERANCE * scale
-    inside = ((designs >= bounds[0] - slack) & (designs <= bounds[1] + slack)).all(dim=-1)
+    lower, upper = bounds[0] - slack, bounds[1] + slack
+    inside = torch.cat([((c >= lower) & (c <= upper)).all(dim=-1) for c in designs.chunks()])
     order = values.argsort(descending=True, stable=True)
     order = torch.cat([order[feasible[order]], order[~feasible[order]]])
     order = torch.cat([order[inside[order]], order[~inside[order]]])
     need = q * num_restarts
-    chosen = _first_distinct(designs[order], need, feasible_set, scale)
+    chosen = _first_distinct(designs, order, need, feasible_set, scale)
     outside = int((~inside[order[chosen]]).sum())
     if outside and len(chosen) == need:
         warnings.warn(
@@ -249,19 +248,41 @@ def gen_top_designs(
             stacklevel=2,
         )
     if len(chosen) < need:
-        _raise_too_few(len(chosen), need, designs.shape[0], bool(feasible_set.nonlinear))
-    start = feasible_set.project(designs[order[chosen]], final=True)
+        _raise_too_few(len(chosen), need, len(order), bool(feasible_set.nonlinear))
+    start = feasible_set.project(designs.at(order[chosen]), final=True)
     return start.reshape(num_restarts, q, -1)
 
 
+class _Designs(NamedTuple):
+    r"""Rows of the data ``n x d`` and, numbered from ``n`` on, drawn ones; nothing is joined."""
+
+    known: Tensor
+    drawn: Tensor | None = None
+
+    def at(self, rows: Tensor) -> Tensor:
+        r"""The designs ``k x d`` with the numbers ``rows``."""
+        if self.drawn is None:
+            return self.known[rows]
+        late, n = rows >= len(self.known), len(self.known)
+        X = self.known[rows.clamp_max(n - 1)]
+        X[late] = self.drawn[rows[late] - n]
+        return X
+
+    def chunks(self) -> Iterator[Tensor]:
+        r"""All designs in order, some at a time."""
+        yield from chunks(self.known)
+        if self.drawn is not None:
+            yield self.drawn
+
+
 def _first_distinct(
-    designs: Tensor, need: int, feasible_set: FeasibleSet, scale: Tensor
+    designs: _Designs, order: Tensor, need: int, feasible_set: FeasibleSet, scale: Tensor
 ) -> list[int]:
-    r"""Positions of the first ``need`` designs that are distinct once made feasible."""
+    r"""Positions in ``order`` of the first ``need`` designs distinct once made feasible."""
     chosen: list[int] = []
     seen: set[bytes] = set()
-    for positions in torch.arange(designs.shape[0]).split(max(2 * need, 256)):
-        projected = feasible_set.project(designs[positions.to(designs.device)])
+    for positions in torch.arange(len(order)).split(max(2 * need, 256)):
+        projected = feasible_set.project(designs.at(order[positions.to(order.device)]))
         allowed = (
             feasible_set.nonlinear_feasible(projected).tolist()
             if feasible_set.nonlinear

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import warnings
@@ -10,7 +11,12 @@ import torch
 from botorch.acquisition import PosteriorMean
 from botorch.exceptions import BotorchTensorDimensionError, InputDataError, InputDataWarning
 from botorch.models.transforms import Log, Normalize, Round, Standardize
-from botorch.models.transforms.input import Log10, OneHotToNumeric
+from botorch.models.transforms.input import (
+    ChainedInputTransform,
+    InputTransform,
+    Log10,
+    OneHotToNumeric,
+)
 from botorch.utils.datasets import SupervisedDataset
 from torch import Tensor
 
@@ -494,6 +500,135 @@ class TestDtypesAndDevices:
 
 
 NAN, INF = math.nan, math.inf
+
+
+class Shift(InputTransform):
+    """A transform of a stranger that learns where the data begin, in an attribute."""
+
+    is_one_to_many = False
+    transform_on_train = transform_on_eval = transform_on_fantasize = True
+
+    def transform(self, X: Tensor) -> Tensor:
+        if self.training:
+            self.low = X.amin(dim=0)
+        return X - self.low
+
+
+@pytest.mark.usefixtures("small_chunks")
+class TestWithoutCopy:
+    """``copy=False`` keeps the tensors that are handed in."""
+
+    X, Y = 0.5 + draw(50, D, seed=4), torch.exp(draw(50, 1, seed=5))
+
+    def test_data_are_kept(self) -> None:
+        Yvar = self.Y.square()
+        model = RoMAModel(self.X.requires_grad_(), self.Y, train_Yvar=Yvar, copy=False)
+        self.X.requires_grad_(False)
+        for got, given in ((model.train_X, self.X), (model.train_Y, self.Y)):
+            assert got.data_ptr() == given.data_ptr()
+            assert not got.requires_grad
+        assert model.train_Yvar is not None
+        assert model.train_Yvar.data_ptr() == Yvar.data_ptr()
+
+    def test_without_transforms_the_moments_are_the_same(self) -> None:
+        kept, copied = (RoMAModel(self.X, self.Y, copy=c) for c in (False, True))
+        for name in ("x_mean", "x_std", "y_mean", "y_std"):
+            assert torch.equal(getattr(kept, name), getattr(copied, name))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Normalize(D),
+            lambda: Log10([0]),
+            lambda: ChainedInputTransform(a=Log10([0]), b=Normalize(D)),
+            Shift,
+        ],
+        ids=["learned", "fixed", "chain", "unknown"],
+    )
+    def test_input_transforms(self, make: Any) -> None:
+        kept, copied = (
+            RoMAModel(self.X, self.Y, make(), Standardize(1), copy=c) for c in (False, True)
+        )
+        for name in ("x_mean", "x_std", "y_mean", "y_std"):
+            torch.testing.assert_close(
+                getattr(kept, name), getattr(copied, name), rtol=1e-12, atol=1e-12
+            )
+        torch.testing.assert_close(kept.posterior(TEST_X).mean, copied.posterior(TEST_X).mean)
+        assert kept.train_X.data_ptr() == self.X.data_ptr()
+        encoded = kept.encoded()
+        assert torch.equal(encoded.train_X, copied.encoded().train_X)
+        assert_same_posterior(encoded, kept.encoded(), encoded.train_X[:5])
+
+    def test_only_what_may_learn_sees_the_whole_table(self) -> None:
+        for transform, learns in ((Log10([0]), False), (Normalize(D), True), (Shift(), True)):
+            seen: list[int] = []
+            transform.register_forward_pre_hook(
+                lambda _, args, seen=seen: seen.append(len(args[0]))
+            )
+            RoMAModel(self.X, self.Y, transform, copy=False)
+            assert (max(seen) == len(self.X)) == learns
+            assert min(seen) <= 16
+
+    def test_encoding(self, small_chunks: Any) -> None:
+        X = torch.randint(4, (200, 6), generator=torch.Generator().manual_seed(0)).double()
+        Y = X.sum(dim=1, keepdim=True)
+        encoding = OneHotEncoding(Vocabulary("acgt"), 6)
+        sizes: dict[str, Any] = {"hidden_sizes": (4,)}  # the weights are copied
+        kept, copied = (RoMAModel(X, Y, encoding, copy=c, **sizes) for c in (False, True))
+        torch.testing.assert_close(kept.x_std, copied.x_std, rtol=1e-12, atol=1e-12)
+        encoded = kept.encoded()
+        assert torch.equal(encoded.train_X, copied.encoded().train_X)
+        assert encoded.train_X.dtype == X.dtype
+        with small_chunks(X) as record:
+            copy_of_it = copy.deepcopy(encoded)
+        assert copy_of_it.train_X is encoded.train_X
+        assert record.numbers < X.numel()
+
+    def test_constant_columns(self) -> None:
+        X = self.X.clone()
+        X[:, 1] = 0.1
+        with pytest.warns(InputDataWarning, match=r"constant in columns \[1\]"):
+            model = RoMAModel(X, self.Y, Log10([0]), copy=False)
+        assert model.x_std[1] == 1.0
+
+    def test_copies_of_the_model_share_them(self) -> None:
+        model = make_model(2, copy=False)
+        acquisition = PosteriorMean(model.subset_output([1]))
+        for other in (
+            copy.deepcopy(model),
+            copy.deepcopy(acquisition).model,
+            model.subset_output([1]),
+            make_model(num_members=2, copy=False).subset_members([1]),
+            model.encoded(),
+        ):
+            assert other.train_X.data_ptr() == TRAIN_X.data_ptr()
+        other = copy.deepcopy(model)
+        assert other.network.tensors[0].data_ptr() != model.network.tensors[0].data_ptr()
+        assert_same_posterior(other, model)
+
+    def test_copies_of_the_default_share_nothing(self) -> None:
+        model = make_model()
+        other = copy.deepcopy(model)
+        assert other.train_X.data_ptr() != model.train_X.data_ptr()
+        assert torch.equal(other.train_X, model.train_X)
+        assert_same_posterior(other, model)
+
+    def test_state_dict_and_cast(self) -> None:
+        model = make_model(copy=False)
+        assert not [name for name in model.state_dict() if name.startswith("train_")]
+        other = RoMAModel(TRAIN_X[:5], train_Y()[:5], hidden_sizes=(6, 5))
+        other.load_state_dict(model.state_dict())
+        assert_same_posterior(other, model)
+        model.to(torch.float32)
+        assert model.train_X.dtype == torch.float32
+        assert TRAIN_X.dtype == torch.float64
+        assert model.posterior(TEST_X.float()).mean.dtype == torch.float32
+
+    def test_option_of_ax(self) -> None:
+        data = SupervisedDataset(
+            TRAIN_X, train_Y(), feature_names=["a", "b", "c"], outcome_names=["y"]
+        )
+        assert RoMAModel.construct_inputs(data, copy=False)["copy"] is False
 
 
 def with_value(tensor: Tensor, value: float) -> Tensor:

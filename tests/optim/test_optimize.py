@@ -909,3 +909,43 @@ def test_side_by_side_is_for_posterior_means(model: RoMAModel, bounds: Tensor) -
         optimize_acqfs_roma([], bounds, 3)
     with pytest.raises(UnsupportedError, match="lerning_rate"):
         optimize_acqfs_roma([PosteriorMean(model)], bounds, 3, lerning_rate=0.1)
+
+
+class TestWithoutCopy:
+    """Stage 2 over a table that is not copied."""
+
+    @pytest.mark.usefixtures("small_chunks")
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"raw_samples": 32, "options": {"seed": 0}},
+            {"initial_pseudo_label": "measured"},
+        ],
+    )
+    def test_same_as_the_default(
+        self, model: RoMAModel, bounds: Tensor, options: dict[str, Any]
+    ) -> None:
+        kept = RoMAModel(model.train_X, model.train_Y, hidden_sizes=(8, 8), copy=False)
+        kept.load_state_dict(model.state_dict())
+        X = optimize(PosteriorMean(kept), bounds, num_updates=5, **options)
+        expected = optimize(PosteriorMean(model), bounds, num_updates=5, **options)
+        torch.testing.assert_close(X, expected, rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"raw_samples": 32, "options": {"seed": 0}},
+            {"initial_pseudo_label": "measured"},
+        ],
+    )
+    def test_the_table_is_never_made(self, small_chunks: Any, options: dict[str, Any]) -> None:
+        generator = torch.Generator().manual_seed(0)
+        X = torch.rand(16_000, 40, generator=generator, dtype=torch.double)
+        model = RoMAModel(X, X[:, :1], hidden_sizes=(4,), copy=False)
+        model.fitted.fill_(True)
+        bounds = torch.stack([X.amin(dim=0), X.amax(dim=0)])
+        with small_chunks(X) as record:
+            optimize(copy.deepcopy(PosteriorMean(model)), bounds, num_updates=2, **options)
+        assert 0 < record.numbers <= X.numel() / 10

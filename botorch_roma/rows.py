@@ -1,0 +1,55 @@
+r"""
+What stage 1 reads of a table that is not copied: rows, standardised when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from botorch_roma.chunks import chunks
+from botorch_roma.models.roma import RoMAModel
+
+
+class StandardizedRows:
+    r"""Standardised inputs of the tables of some models below each other, ``M n x e``.
+
+    Indexed as a tensor of that shape is, it gathers the rows asked for, transforms and z-scores
+    them; what it makes is never larger than that.
+
+    Args:
+        models: Models over ``n`` rows each.
+        index: Rows to keep, all of one model; all rows by default.
+    """
+
+    def __init__(self, models: Sequence[RoMAModel], index: Tensor | None = None) -> None:
+        self.models, self.index = models, index
+        self.device = models[0].train_X.device
+
+    @torch.no_grad()
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        r"""Standardised rows ``k x e``, or ``L x k x e`` for ``L x k`` indices.
+
+        Each line of indices is of one model.
+        """
+        if rows.dim() > 1:
+            return torch.stack([self[line] for line in rows])
+        n = self.models[0].train_X.shape[0]
+        which = int(rows[0]) // n if len(self.models) > 1 else 0
+        model = self.models[which]
+        return model.standardize_inputs(model.train_X[rows - n * which])
+
+    def select(self, rows: Tensor) -> StandardizedRows:
+        r"""Some rows, all of one model, for :meth:`chunks` to go through."""
+        return StandardizedRows(self.models, rows)
+
+    def chunks(self) -> Iterator[Tensor]:
+        r"""The standardised rows that were selected, some at a time, ``k x e``."""
+        index = self.index
+        if index is None:
+            index = torch.arange(self.models[0].train_X.shape[0], device=self.device)
+        width = self.models[0].train_X.shape[1]
+        for part in chunks(index.unsqueeze(-1).expand(-1, width)):  # as many rows as of the table
+            yield self[part[:, 0]]
