@@ -146,8 +146,8 @@ class Targets:
         ratio = times["dense"] / times["auto"]
         self._row(what, "dense matrices", "5 times faster", f"{round_to(ratio)} times faster")
         own, their = (memory_in_fresh_process(case, self.place, f) for f in ("auto", "dense"))
-        measured = "not measured on this system"
-        if own is not None and their is not None:
+        measured = "not measured: the system does not tell, or too little"
+        if own is not None and their:
             measured = f"{own / their:.2f} ({own:,.0f} of {their:,.0f} MiB)"
         self._row(f"its memory, width {case.width:,}", "dense matrices", "a tenth", measured)
 
