@@ -110,6 +110,7 @@ def _published(
             "lr": settings.lr,
             "num_updates": 500,
             "reencode_every": None,
+            "local_search_rounds": 0,
             **optimize,
         },
     )

@@ -39,6 +39,7 @@ OPTIMIZE = {
     "alpha": 1.0,
     "num_updates": 500,
     "reencode_every": None,
+    "local_search_rounds": 0,
 }
 LATENT = {
     "latent_dim": 32,
@@ -132,6 +133,7 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
         "num_updates": 300,
         "region": 4.0,
         "reencode_every": None,
+        "local_search_rounds": 0,
     }
 
 

@@ -181,6 +181,8 @@ class RoMAMethod:
             "optimize": _defaults(optimize_acqf_roma) | preset.optimize,
         }
         del settings["optimize"]["weight_form"]  # of no influence on the result
+        if not settings["optimize"]["local_search_rounds"]:  # came later than stored runs
+            del settings["optimize"]["local_search_rounds"]
         if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":

@@ -36,6 +36,10 @@ class NumericEncoding(Encoding):
         r"""The numbers ``... x d`` themselves."""
         return Z
 
+    def neighbours(self, X: Tensor) -> Tensor:
+        r"""None, ``0 x n x d``: there are no tokens."""
+        return X.expand(0, *X.shape)
+
     def columns_of(self, i: int) -> Sequence[int]:
         """Column ``i`` itself."""
         return (i,)
@@ -99,6 +103,15 @@ class ColumnEncoding(Encoding):
         r"""Vectors ``... x e`` to designs ``... x d``, block by block."""
         parts = zip(self._encodings, self._split(Z, "Z"), strict=True)
         return torch.cat([block.decode(z) for block, z in parts], dim=-1)
+
+    def neighbours(self, X: Tensor) -> Tensor:
+        r"""Designs ``k x n x d`` that differ in one token from designs ``n x d``."""
+        found, parts = [], self._split(X)
+        for i, (block, part) in enumerate(zip(self._encodings, parts, strict=True)):
+            N = block.neighbours(part)
+            around = [p.expand(len(N), *p.shape) for p in parts]
+            found.append(torch.cat([*around[:i], N, *around[i + 1 :]], dim=-1))
+        return torch.cat(found)
 
     def _block_of(self, i: int) -> tuple[Encoding, int, int]:
         """The block of column ``i``, the column's place in it, the block's first vector column."""

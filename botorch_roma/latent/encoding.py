@@ -58,6 +58,13 @@ class Encoding(InputTransform):
     def decode(self, Z: Tensor) -> Tensor:
         r"""Vectors ``... x e`` to the designs ``... x d`` that they stand for."""
 
+    @abstractmethod
+    def neighbours(self, X: Tensor) -> Tensor:
+        r"""Designs ``k x n x d`` that differ in one token from designs ``n x d``.
+
+        A design itself stands where it has fewer neighbours than others.
+        """
+
     def columns_of(self, i: int) -> Sequence[int]:
         r"""Columns of the encoding that hold column ``i`` of a design alone.
 
@@ -143,6 +150,29 @@ class TokenEncoding(Encoding):
         r"""From 0 to the last token, ``2 x L``."""
         last = self.vocabulary.num_classes - 1.0
         return self.bounds.new_tensor([[0.0], [last]]).repeat(1, self.length)
+
+    def neighbours(self, X: Tensor) -> Tensor:
+        r"""Sequences ``k x n x L`` that differ in one token from sequences ``n x L``.
+
+        Where they are padded, a sequence also has shorter ones among its neighbours, which end
+        at any of its symbols, and those with one symbol more; never an empty one.
+
+        Example:
+            >>> OneHotEncoding(Vocabulary("ab"), 2).neighbours(torch.tensor([[0.0, 1.0]]))
+            tensor([[[1., 1.]],
+            <BLANKLINE>
+                    [[0., 0.]]])
+        """
+        k, pad = self.vocabulary.num_classes, self.vocabulary.pad_token
+        column = torch.arange(self.length, device=X.device).repeat_interleave(k - 1)
+        shift = torch.arange(1, k, device=X.device).repeat(self.length)
+        tokens = self._check(X)
+        N = tokens.repeat(len(column), 1, 1)
+        index = column.view(-1, 1, 1).expand(-1, len(X), 1)
+        N.scatter_(2, index, (N.gather(2, index) + shift.view(-1, 1, 1)) % k)
+        if pad is not None:
+            N = torch.where(N[..., :1] == pad, tokens, self.vocabulary.canonical(N))
+        return N.to(X)
 
     def equals(self, other: InputTransform) -> bool:
         """Whether another transform encodes in the same way."""

@@ -10,7 +10,7 @@ The adaptation restarts from the fitted weights at every update. All candidates 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,11 +162,19 @@ class UpdateResult:
         X: Final candidates, ``B x d``.
         snapshots: Earlier positions of all candidates, ``B x d`` each, first the start.
         num_updates: Updates done.
+        every: Updates from one snapshot to the next.
     """
 
     X: Tensor
     snapshots: list[Tensor] = field(default_factory=list)
     num_updates: int = 0
+    every: int = 1
+
+    def until(self, k: int) -> UpdateResult:
+        """The result as it was at snapshot ``k``."""
+        return UpdateResult(
+            self.snapshots[k], self.snapshots[: k + 1], k * self.every, every=self.every
+        )
 
 
 def run_updates(
@@ -234,7 +242,26 @@ def run_updates(
     X = feasible_set.project(X, final=True)
     if trajectory is not None:
         trajectory.append(x=X)
-    return UpdateResult(X, snapshots, updates)
+    return UpdateResult(X, snapshots, updates, every)
+
+
+def make_adaptations(
+    models: Sequence[RoMAModel], options: RoMAOptions
+) -> dict[RoMAModel, Adaptation]:
+    """The adaptation of each model under the settings of stage 2."""
+    return {
+        model: Adaptation(
+            model,
+            radius=options.radius,
+            num_steps=options.num_adaptation_steps,
+            alpha=options.alpha,
+            mode=options.mode,
+            pseudo_label_loss=options.pseudo_label_loss,
+            first_layer=options.first_layer,
+            weight_form=options.weight_form,
+        )
+        for model in models
+    }
 
 
 class _Ascent:
@@ -245,19 +272,7 @@ class _Ascent:
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
-        self.adaptations = {
-            model: Adaptation(
-                model,
-                radius=options.radius,
-                num_steps=options.num_adaptation_steps,
-                alpha=options.alpha,
-                mode=options.mode,
-                pseudo_label_loss=options.pseudo_label_loss,
-                first_layer=options.first_layer,
-                weight_form=options.weight_form,
-            )
-            for model in self.models
-        }
+        self.adaptations = make_adaptations(self.models, options)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
         rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD

@@ -65,6 +65,7 @@ def optimize_acqf_roma(
     num_updates: int = 300,
     region: float | None = 4.0,
     reencode_every: int | None = None,
+    local_search_rounds: int = 0,
     trajectory: Trajectory | None = None,
     progress: bool = False,
     **ic_gen_kwargs: Any,
@@ -122,6 +123,7 @@ def optimize_acqf_roma(
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
         reencode_every: Decode and encode the candidates after this many updates, or None.
+        local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
         progress: Show a progress bar on standard error.
         ic_gen_kwargs: Passed on to ``ic_generator``.
@@ -164,6 +166,7 @@ def optimize_acqf_roma(
         num_updates=num_updates,
         region=region,
         reencode_every=reencode_every,
+        local_search_rounds=local_search_rounds,
     )
     search = Search.prepare(
         acq_function,
@@ -195,7 +198,7 @@ def optimize_acqf_roma(
         trajectory=trajectory,
         progress=progress,
     )
-    X, values = search.finish(result, best_only=return_best_only)
+    X, values = search.finish(result, settings, best_only=return_best_only)
     return X, values if return_acq_values else None
 
 
@@ -225,9 +228,7 @@ def optimize_acqfs_roma(
     Example:
         >>> optimize_acqfs_roma([PosteriorMean(model) for model in models], bounds, q=128)
     """
-    call = inspect.signature(optimize_acqf_roma).bind(None, bounds, q, **options)
-    call.apply_defaults()
-    arguments = dict(call.arguments)
+    arguments = _arguments(bounds, q, options)
     refuse(**{name: arguments[name] for name in (*_REFUSED, "trajectory", "timeout_sec")})
     if not acq_functions:
         raise ValueError(
@@ -240,9 +241,7 @@ def optimize_acqfs_roma(
                 f"received {type(function).__name__}; call `optimize_acqf_roma` for each."
             )
     settings = RoMAOptions.from_mapping(arguments)
-    names = inspect.signature(Search.prepare).parameters
-    searched = {k: v for k, v in arguments.items() if k in names and k != "acq_function"}
-    searches = [Search.prepare(function, **searched) for function in acq_functions]
+    searches = [_prepare(function, arguments) for function in acq_functions]
     problems = [search.problem for search in searches]
     inner: Any = problems[0].acq_function
     joined = PosteriorMean(
@@ -263,9 +262,38 @@ def optimize_acqfs_roma(
     for g, search in enumerate(searches):
         rows = slice(g * count, (g + 1) * count)
         own = UpdateResult(result.X[rows], [x[rows] for x in result.snapshots], result.num_updates)
-        X, values = search.finish(own, best_only=arguments["return_best_only"])
+        X, values = search.finish(own, settings, best_only=arguments["return_best_only"])
         found.append((X, values if arguments["return_acq_values"] else None))
     return found
+
+
+def prepare_search(
+    acq_function: AcquisitionFunction, bounds: Tensor, q: int, **options: Any
+) -> tuple[Search, RoMAOptions]:
+    r"""The search that :func:`optimize_acqf_roma` would run with these arguments, and its settings.
+
+    Args:
+        acq_function: As there.
+        bounds: ``2 x d`` bounds.
+        q: Number of candidates.
+        options: As there.
+    """
+    arguments = _arguments(bounds, q, options)
+    refuse(**{name: arguments[name] for name in _REFUSED})
+    return _prepare(acq_function, arguments), RoMAOptions.from_mapping(arguments)
+
+
+def _arguments(bounds: Tensor, q: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of ``optimize_acqf_roma`` with its defaults."""
+    call = inspect.signature(optimize_acqf_roma).bind(None, bounds, q, **options)
+    call.apply_defaults()
+    return dict(call.arguments)
+
+
+def _prepare(acq_function: AcquisitionFunction, arguments: Mapping[str, Any]) -> Search:
+    names = inspect.signature(Search.prepare).parameters
+    searched = {k: v for k, v in arguments.items() if k in names and k != "acq_function"}
+    return Search.prepare(acq_function, **searched)
 
 
 _REFUSED: tuple[str, ...] = (

@@ -43,6 +43,9 @@ class RoMAOptions:
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
+        local_search_rounds: Where designs hold tokens: rounds of the finishing local search, of
+            which each adds all designs that differ from a candidate in one token and keeps the
+            best; 0 for none. It ends by itself where nothing better is found.
 
     Raises:
         ValueError: For a value out of range, named with the value received.
@@ -61,6 +64,7 @@ class RoMAOptions:
     num_updates: int = 300
     region: float | None = 4.0
     reencode_every: int | None = None
+    local_search_rounds: int = 0
 
     def __post_init__(self) -> None:
         check_float("radius", self.radius)
@@ -80,6 +84,7 @@ class RoMAOptions:
             check_float("region", self.region, exclusive=True)
         if self.reencode_every is not None:
             check_int("reencode_every", self.reencode_every, minimum=1)
+        check_int("local_search_rounds", self.local_search_rounds, minimum=0)
 
     @classmethod
     def names(cls) -> set[str]:

@@ -5,7 +5,7 @@ One optimisation: what it starts from, where it may go, and what becomes of its 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
+from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.distinct import PostProcessing, distinct_candidates
@@ -32,6 +33,7 @@ from botorch_roma.optim.initializers import (
     input_scale,
     roma_models,
 )
+from botorch_roma.optim.local_search import adapted_values, local_search
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.validation import check_bounds, check_int, check_tensor
 
@@ -50,7 +52,7 @@ class Search:
         scale: Length unit of each column, ``d``.
         post_processing_func: Applied to final candidates.
         X_avoid: Designs that may not be returned, ``n x d``.
-        encoded: Whether there is an encoding.
+        encoding: The encoding of the designs, if there is one.
     """
 
     acq_function: AcquisitionFunction
@@ -62,7 +64,7 @@ class Search:
     scale: Tensor
     post_processing_func: PostProcessing | None
     X_avoid: Tensor | None
-    encoded: bool
+    encoding: Encoding | None
 
     @classmethod
     def prepare(
@@ -157,19 +159,14 @@ class Search:
             scale,
             post_processing_func,
             X_avoid,
-            encoding is not None,
+            encoding,
         )
 
-    def finish(self, result: UpdateResult, *, best_only: bool) -> tuple[Tensor, Tensor]:
+    def finish(
+        self, result: UpdateResult, settings: RoMAOptions, *, best_only: bool
+    ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
-        X = distinct_candidates(
-            result,
-            self.problem,
-            self.scale,
-            self.post_processing_func,
-            self.X_avoid,
-            start=self.start if self.encoded else None,
-        )
+        *_, X = self.refine(self.distinct(result), settings)
         _warn_infeasible(X, self.designs, self.scale)
         values = final_values(self.acq_function, X.unsqueeze(1))
         if not best_only:
@@ -178,6 +175,45 @@ class Search:
             best = values.topk(self.q).indices
             X, values = X[best], values[best]
         return X, values
+
+    def designs_of(self, Z: Tensor) -> Tensor:
+        r"""The designs ``B x d`` that positions stand for, not all of them distinct."""
+        X = self.problem.decode(self.problem.feasible_set.project(Z, final=True))
+        return X if self.post_processing_func is None else self.post_processing_func(X)
+
+    def distinct(self, result: UpdateResult) -> Tensor:
+        r"""The candidates ``B x d`` of a result, decoded, post-processed and distinct."""
+        return distinct_candidates(
+            result,
+            self.problem,
+            self.scale,
+            self.post_processing_func,
+            self.X_avoid,
+            start=self.start if self.encoding is not None else None,
+        )
+
+    def refine(self, X: Tensor, settings: RoMAOptions) -> Iterator[Tensor]:
+        r"""Candidates ``B x d``, and what each round of the local search makes of them."""
+        yield X
+        if self.encoding is not None and settings.local_search_rounds:
+            yield from local_search(
+                X,
+                adapted_values(self.problem.acq_function, settings, self.problem.encode),
+                self.encoding.neighbours,
+                num_rounds=settings.local_search_rounds,
+                scale=self.scale,
+                allowed=self._stays,
+                X_avoid=self.X_avoid,
+            )
+
+    def _stays(self, X: Tensor) -> Tensor:
+        r"""Which of ``r x d`` designs are allowed as they are, ``r`` of bool."""
+        stays = (self.designs.fix(X) == X).all(dim=-1)
+        if self.post_processing_func is not None:
+            stays &= (self.post_processing_func(X) == X).all(dim=-1)
+        if self.designs.nonlinear:
+            stays[stays.clone()] = self.designs.nonlinear_feasible(X[stays])
+        return stays
 
 
 def refuse(**arguments: Any) -> None:

@@ -170,6 +170,19 @@ class TestColumns:
             encoding.encode_bounds(bounds)
 
 
+class TestNeighbours:
+    def test_one_token_of_one_block(self) -> None:
+        X = torch.tensor([[0.5, 2.0, 1.0, 0.0, 1.0, 8.0], [0.1, 1.0, 0.0, 1.0, 2.0, 9.0]]).double()
+        N = mixed().neighbours(X)
+        assert N.shape == (2 + 4, 2, 6)
+        assert (N[..., [0, 1, 5]] == X[:, [0, 1, 5]]).all()
+        assert N[:2, 0, 2].tolist() == [2.0, 0.0]
+        assert (N[:2, :, 3:5] == X[:, 3:5]).all()
+        assert (N[2:, :, 2] == X[:, 2]).all()
+        shorter = {tuple(row) for row in N[2:, 1, 3:5].tolist()}
+        assert shorter == {(0.0, 2.0), (1.0, 2.0), (1.0, 0.0), (1.0, 1.0)}
+
+
 class TestCheckDesigns:
     def test_block_by_block(self) -> None:
         mixed().check_designs(DESIGN.unsqueeze(0))

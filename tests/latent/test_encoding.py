@@ -156,6 +156,22 @@ class TestLogits:
         assert LogitsEncoding(Vocabulary("a", padded=True), 3).encoded_dim == 3
 
 
+class TestNeighbours:
+    @kinds
+    def test_all_that_differ_in_one_token(self, kind: Any) -> None:
+        X = some_tokens(3, 5)
+        N = kind(DNA, 5).neighbours(X)
+        assert N.shape == (15, 3, 5)
+        assert ((N != X).sum(dim=-1) == 1).all()
+        assert all(len({tuple(row) for row in N[:, i].tolist()}) == len(N) for i in range(3))
+
+    def test_of_padded_sequences(self) -> None:
+        padded = Vocabulary("ab", padded=True)
+        N = OneHotEncoding(padded, 3).neighbours(torch.tensor([[0.0, 1.0, 2.0]]))
+        found = set(padded.to_strings(N[:, 0]))
+        assert found == {"bb", "aa", "a", "aba", "abb", "ab"}  # itself for the empty one
+
+
 class TestBounds:
     @kinds
     def test_those_of_the_tokens(self, kind: Any) -> None:

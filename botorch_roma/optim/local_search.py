@@ -1,0 +1,144 @@
+r"""
+The finishing local search over single substitutions, for designs that hold tokens.
+
+Gradients move the vectors of an encoding and see one direction at a time; the substitutions that a
+discrete design has around it can be counted and asked one by one. The pool of candidates is widened
+by all of them, the best are kept, and so on until nothing changes. As everywhere in stage 2, each
+candidate asks the proxy that is adapted to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from botorch.acquisition import AcquisitionFunction
+from torch import Tensor
+
+from botorch_roma._compat import replace_modules
+from botorch_roma.optim.generation import make_adaptations
+from botorch_roma.optim.initializers import distinct_keys, roma_models
+from botorch_roma.optim.options import RoMAOptions
+
+#: Neighbours evaluated at once, about.
+CHUNK_SIZE: int = 8192
+
+Values = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def adapted_values(
+    acq_function: AcquisitionFunction, options: RoMAOptions, encode: Callable[[Tensor], Tensor]
+) -> Values:
+    r"""Acquisition values of designs and of their neighbours, by the proxies adapted to the former.
+
+    Args:
+        acq_function: An acquisition function over fitted RoMA models, of encoded designs.
+        options: Settings of stage 2. The pseudo label is the prediction of the fitted proxy.
+        encode: Designs ``... x d`` to vectors ``... x e``.
+
+    Returns:
+        A function of designs ``n x d`` and neighbours ``k x n x d`` to values ``n`` and ``k x n``.
+    """
+    models = roma_models(acq_function)
+    adaptations = make_adaptations(models, options)
+
+    def values(X: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
+        adapted = {}
+        for model in models:
+            Z = model.eval().standardize_inputs(encode(X))
+            adapted[model] = adaptations[model](Z, model.network(Z)[0])
+        found = replace_modules(acq_function, adapted)(
+            encode(torch.cat([X.unsqueeze(0), N])).unsqueeze(-2)
+        )
+        return found[0], found[1:]
+
+    return values
+
+
+def local_search(
+    X: Tensor,
+    values: Values,
+    neighbours: Callable[[Tensor], Tensor],
+    *,
+    num_rounds: int,
+    scale: Tensor,
+    allowed: Callable[[Tensor], Tensor] | None = None,
+    X_avoid: Tensor | None = None,
+) -> Iterator[Tensor]:
+    r"""The best ``n`` of designs and their neighbours, round after round.
+
+    Args:
+        X: Distinct designs, ``n x d``.
+        values: Designs ``r x d`` and their neighbours ``k x r x d`` to values ``r`` and ``k x r``;
+            larger is better.
+        neighbours: Designs ``r x d`` to the designs ``k x r x d`` next to them.
+        num_rounds: Rounds at most; it ends where a round has no designs left to look around.
+        scale: Length unit of each column, ``d``, in which designs are told apart.
+        allowed: Which of ``r x d`` designs may be returned, ``r`` of bool; all by default.
+        X_avoid: Designs that may not be returned, ``m x d``.
+
+    Yields:
+        ``n x d`` after each round, distinct.
+    """
+    group = max(1, CHUNK_SIZE // max(1, len(neighbours(X[:1]))))
+    pool = _Pool(X, scale, allowed, X_avoid)
+    for _ in range(num_rounds):
+        fresh = pool.take_fresh()
+        if not len(fresh):
+            break
+        found = []
+        for part in fresh.split(group):
+            N = neighbours(part)
+            with torch.no_grad():
+                own, others = values(part, N)
+            pool.update(part, own)
+            found.append((N.flatten(end_dim=1), others.flatten()))
+        for designs, theirs in found:
+            pool.add(designs, theirs)
+        yield pool.X
+
+
+class _Pool:
+    """The best designs so far, and which of them have been looked around."""
+
+    def __init__(
+        self,
+        X: Tensor,
+        scale: Tensor,
+        allowed: Callable[[Tensor], Tensor] | None,
+        X_avoid: Tensor | None,
+    ) -> None:
+        self.X, self.scale, self.allowed = X, scale, allowed
+        self.values = torch.full_like(X[:, 0], -torch.inf)
+        self.keys = distinct_keys(X, scale)
+        self.explored: set[bytes] = set()
+        self.avoid = set() if X_avoid is None else set(distinct_keys(X_avoid, scale))
+
+    def take_fresh(self) -> Tensor:
+        """The designs that have not been looked around, which they now have."""
+        fresh = [i for i, key in enumerate(self.keys) if key not in self.explored]
+        self.explored.update(self.keys)
+        return self.X[fresh]
+
+    def update(self, X: Tensor, values: Tensor) -> None:
+        """New values of designs ``r x d`` of the pool."""
+        place = {key: i for i, key in enumerate(self.keys)}
+        self.values[[place[key] for key in distinct_keys(X, self.scale)]] = values
+
+    def add(self, X: Tensor, values: Tensor) -> None:
+        """Keep the best of the pool and of designs ``r x d``, as many as there were."""
+        better = (values > self.values.min()).nonzero().flatten()  # NaN is not
+        if self.allowed is not None and len(better):
+            better = better[self.allowed(X[better])]
+        if not len(better):
+            return
+        better = better[values[better].argsort(descending=True, stable=True)]
+        known, new = self.avoid.union(self.keys), list[int]()
+        for i, key in zip(better.tolist(), distinct_keys(X[better], self.scale), strict=True):
+            if key not in known and len(new) < len(self.keys):
+                known.add(key)
+                new.append(i)
+        X, values = torch.cat([self.X, X[new]]), torch.cat([self.values, values[new]])
+        order = values.argsort(descending=True, stable=True)[: len(self.keys)]
+        self.X, self.values = X[order], values[order]
+        self.keys = distinct_keys(self.X, self.scale)
