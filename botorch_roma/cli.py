@@ -60,7 +60,7 @@ Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for al
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
-PresetName = Annotated[str, typer.Option(help="default, paper or author_code.")]
+PresetName = Annotated[str, typer.Option(help="default, selected, paper or author_code.")]
 
 
 def _version(value: bool) -> None:
@@ -158,12 +158,20 @@ def propose(
     }
     if proposal.reconstruction:
         summary["reconstruction"] = proposal.reconstruction
+    if proposal.selection is not None:
+        summary["selected"] = proposal.selection.options
     if as_json:
         typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
         return
     for column, share in proposal.reconstruction.items():
         out.print(
             f"{share:.1%} of held-out sequences of {column!r} come back from its latent space",
+            highlight=False,
+        )
+    if proposal.selection is not None:
+        chosen = ", ".join(f"{k} {v:g}" for k, v in proposal.selection.options.items())
+        out.print(
+            f"selected without a query, in {proposal.selection.seconds:.0f} s: {chosen}",
             highlight=False,
         )
     held_out = len(proposal.history.validation_indices)

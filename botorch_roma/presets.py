@@ -1,10 +1,13 @@
 r"""
 Named configurations of both stages.
 
-``paper`` follows the text of [Yu2021roma]_, ``author_code`` the published code, rule by rule;
-``default`` is ours. The first two take their radius, step size and epochs from the table of the
-paper's tasks, where there is an entry; other continuous tasks use the row of Superconductor, other
-discrete ones that of GFP. Token sequences go through a latent space with the published VAE.
+``paper`` follows the text of [Yu2021roma]_, ``author_code`` the published code, rule by rule. They
+take their radius, step size and epochs from the table of the paper's tasks, where there is an
+entry; other continuous tasks use the row of Superconductor, other discrete ones that of GFP. Token
+sequences go through a latent space with the published VAE.
+``default`` is ours; ``selected`` is what may become it: an ensemble, a local search at the end, and
+the radius and number of updates chosen by :func:`~botorch_roma.selection.select_options`, which
+costs as much again.
 Common to all presets and not in the paper: start designs and candidates are distinct, bounds hold,
 up to 200 rows are held out to watch the training, and the learning rate of the VAE has a schedule.
 """
@@ -47,12 +50,14 @@ class Preset:
     r"""Keyword arguments of the model, of stage 1 and of stage 2.
 
     Attributes:
-        name: ``"default"``, ``"paper"`` or ``"author_code"``.
+        name: ``"default"``, ``"selected"``, ``"paper"`` or ``"author_code"``.
         model: For :class:`~botorch_roma.models.RoMAModel`.
         fit: For :func:`~botorch_roma.fit.fit_roma_model`.
         optimize: For :func:`~botorch_roma.optim.optimize_acqf_roma`.
         encoding: How token sequences are encoded: ``"one_hot"``, ``"logits"`` or ``"latent"``.
         latent: For :meth:`~botorch_roma.latent.LatentSpace.fit`.
+        select: For :func:`~botorch_roma.selection.select_options`, whose choice goes over
+            ``optimize``; None where nothing is selected.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Preset:
     optimize: dict[str, Any] = field(default_factory=dict)
     encoding: str = "one_hot"
     latent: dict[str, Any] = field(default_factory=dict)
+    select: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as one nested dictionary of primitives."""
@@ -71,6 +77,7 @@ class Preset:
             "optimize": dict(self.optimize),
             "encoding": self.encoding,
             "latent": dict(self.latent),
+            "select": None if self.select is None else dict(self.select),
         }
 
 
@@ -146,7 +153,21 @@ def _default(settings: PaperSettings, latent_epochs: int) -> Preset:
     return Preset(name="default")
 
 
-_FACTORIES = {"default": _default, "paper": _paper, "author_code": _author_code}
+def _selected(settings: PaperSettings, latent_epochs: int) -> Preset:
+    return Preset(
+        name="selected",
+        model={"num_members": 3},
+        optimize={"lr": 0.03, "num_updates": 300, "local_search_rounds": 50},
+        select={"settings": [{"radius": 0.02}, {"radius": 0.05}]},
+    )
+
+
+_FACTORIES = {
+    "default": _default,
+    "selected": _selected,
+    "paper": _paper,
+    "author_code": _author_code,
+}
 
 #: Names of all presets.
 PRESETS: tuple[str, ...] = tuple(_FACTORIES)
@@ -162,8 +183,8 @@ def get_preset(
     r"""Look a preset up.
 
     Args:
-        name: ``"default"`` (the defaults of the functions themselves), ``"paper"`` or
-            ``"author_code"``.
+        name: ``"default"`` (the defaults of the functions themselves), ``"selected"``,
+            ``"paper"`` or ``"author_code"``.
         task: Name of a task of the paper, whose row of :data:`PAPER_SETTINGS` is then used.
         discrete: Whether an unlisted task is discrete.
         num_rows: Number of rows. The paper's tasks take 4,000 to 8,000 minibatches in stage 1 (and

@@ -35,6 +35,7 @@ from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
+from botorch_roma.selection import Selection, select_options
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_device,
@@ -65,6 +66,7 @@ class Proposal:
         table: The data: the user's columns and where they are in the designs.
         fixed_features: Columns of the designs that were held fixed, by index.
         bounds: The ``2 x d`` bounds used.
+        selection: How options of stage 2 were chosen, where the preset asks for it.
         encoding: How tokens were encoded; None for numbers alone.
     """
 
@@ -79,6 +81,7 @@ class Proposal:
     fixed_features: dict[int, float]
     bounds: Tensor
     encoding: Encoding | None
+    selection: Selection | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -163,8 +166,9 @@ def propose(
             :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
         maximize: Whether larger outcomes are better; True by default.
         minimize: The opposite of ``maximize``, for convenience.
-        preset: ``"default"``, ``"paper"``, ``"author_code"`` or a
-            :class:`~botorch_roma.presets.Preset`.
+        preset: ``"default"``, ``"selected"``, ``"paper"``, ``"author_code"`` or a
+            :class:`~botorch_roma.presets.Preset`. With one that selects, ``optimize_options`` go
+            over what is selected.
         margin: Fraction of the range of the data added to bounds on either side.
         ignore: Columns of the data frame that are no designs (identifiers, remarks).
         fixed_features: Inputs to hold fixed: index (or column name) to value (or category).
@@ -174,7 +178,7 @@ def propose(
             :func:`~botorch_roma.optim.optimize_acqf_roma`, constraints for instance.
         seed: Seed of both stages.
         timeout_sec: Time budget in seconds; at most half of it goes to stage 1, and half of that
-            to latent spaces.
+            to latent spaces. A selection takes half of what stage 1 leaves.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2.
@@ -247,19 +251,36 @@ def propose(
 
     fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
     history = fit_roma_model(model, **{**fit, **preset.fit, **(fit_options or {})})
-    trajectory = Trajectory() if record_trajectory else None
     optimize = {
         "fixed_features": fixed,
         "post_processing_func": rounding,
-        "timeout_sec": left(1.0),
-        "trajectory": trajectory,
-        "progress": progress,
+        **preset.optimize,
+        **(optimize_options or {}),
     }
+    selection = None
+    if preset.select is not None:
+        selection = select_options(
+            model,
+            box,
+            q,
+            fit_options={**preset.fit, **(fit_options or {})},
+            optimize_options=optimize,
+            timeout_sec=left(0.75),
+            progress=progress,
+            **preset.select,
+        )
+        optimize = {**optimize, **selection.options, **(optimize_options or {})}
+    trajectory = Trajectory() if record_trajectory else None
     candidates, values = optimize_acqf_roma(
         PosteriorMean(model),
         box,
         q,
-        **{**optimize, **preset.optimize, **(optimize_options or {})},
+        **{
+            "timeout_sec": left(1.0),
+            "trajectory": trajectory,
+            "progress": progress,
+            **optimize,
+        },
     )
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
@@ -279,6 +300,7 @@ def propose(
         fixed_features=fixed,
         bounds=box,
         encoding=encoding,
+        selection=selection,
     )
 
 

@@ -168,6 +168,18 @@ def test_seed_and_preset(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run() != run("--preset", "paper")
 
 
+def test_what_was_selected_is_named(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [{"radius": 0.01}]
+    preset = presets.Preset("selected", {}, {}, OPTIMIZE, select={"settings": settings})
+    monkeypatch.setitem(presets._FACTORIES, "selected", lambda *_: preset)
+    arguments = ("propose", data, "--objective", "y", "--num", "3", "--preset", "selected")
+    assert re.search(
+        r"selected without a query, in \d+ s: radius 0.01, num_upd", invoke(*arguments)
+    )
+    summary = strict_json(invoke(*arguments, "--json", "--force"))
+    assert set(summary["selected"]) == {"radius", "num_updates", "local_search_rounds"}
+
+
 def test_force(tmp_path: Path, data: str, fail: Any) -> None:
     (tmp_path / "o.csv").write_text("before")
     arguments = ("propose", data, "--objective", "y", "--num", "2", "--out", "o.csv")

@@ -10,6 +10,7 @@ import pytest
 from botorch_roma import PRESETS, RoMAModel, RoMAOptions, fit_roma_model, get_preset
 from botorch_roma.latent import LatentSpace
 from botorch_roma.optim import optimize_acqf_roma
+from botorch_roma.selection import select_options
 
 #: Task, discrete or not: radius of both stages, step size of the candidates, epochs.
 TASKS: list[tuple[str | None, bool, tuple[float, float, int]]] = [
@@ -149,13 +150,17 @@ def test_settings_fit_the_functions_they_are_for(name: str) -> None:
     for stage, function in functions.items():
         assert set(getattr(preset, stage)) <= set(inspect.signature(function).parameters)
     RoMAOptions(**preset.optimize)
+    if preset.select is not None:
+        assert set(preset.select) <= set(inspect.signature(select_options).parameters)
+        for setting in preset.select["settings"]:
+            RoMAOptions(**{**preset.optimize, **setting})
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_as_dict(name: str) -> None:
     preset = get_preset(name)
     settings = preset.as_dict()
-    assert set(settings) == {"name", "model", "fit", "optimize", "encoding", "latent"}
+    assert set(settings) == {f.name for f in dataclasses.fields(preset)}
     assert json.loads(json.dumps(settings))["fit"] == preset.fit
     settings["fit"]["epochs"] = -1
     assert get_preset(name).fit.get("epochs") != -1
@@ -163,6 +168,6 @@ def test_as_dict(name: str) -> None:
 
 
 def test_names() -> None:
-    assert PRESETS == ("default", "paper", "author_code")
+    assert PRESETS == ("default", "selected", "paper", "author_code")
     with pytest.raises(ValueError, match=r"`preset` must be one of \['default', .*'fast'"):
         get_preset("fast")

@@ -694,6 +694,22 @@ def test_presets(X: Tensor, Y: Tensor) -> None:
     torch.testing.assert_close(labels, expected)
 
 
+def test_a_preset_that_selects(X: Tensor, Y: Tensor) -> None:
+    stages = (FAST["model_options"], FAST["fit_options"], FAST["optimize_options"])
+    settings = [{"radius": 0.0}, {"radius": 0.01}]
+    preset = Preset("mine", *stages, select={"settings": settings, "hidden_fraction": 0.3})
+    proposal = propose(X, Y, q=4, preset=preset, record_trajectory=True)
+    assert proposal.selection is not None
+    assert proposal.trajectory is not None
+    assert len(proposal.trajectory.predicted) == proposal.selection.options["num_updates"]
+    forced = propose(
+        X, Y, q=4, preset=preset, optimize_options={"num_updates": 0}, record_trajectory=True
+    )
+    assert forced.trajectory is not None
+    assert forced.trajectory.predicted == []
+    assert make(X, Y).selection is None
+
+
 def test_time_budget(X: Tensor, Y: Tensor) -> None:
     proposal = make(
         X,

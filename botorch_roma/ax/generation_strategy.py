@@ -17,6 +17,7 @@ from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import AutoTransitionAfterGen
 from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions.errors import UnsupportedError
 
 from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.ax.acquisition import RoMAAcquisition
@@ -104,7 +105,7 @@ def roma_generation_strategy(
     Raises:
         ValueError: Unknown variants, presets and options; options and acquisition functions that
             could not be stored.
-        UnsupportedError: Acquisition functions that RoMA cannot optimise.
+        UnsupportedError: Acquisition functions that RoMA cannot optimise; presets that select.
 
     Example:
         >>> client.set_generation_strategy(roma_generation_strategy("roma_then_gp"))
@@ -116,6 +117,12 @@ def roma_generation_strategy(
     check_int("seed", seed, minimum=0)
     check_acqf_class(botorch_acqf_class)
     chosen = get_preset(preset)
+    if chosen.select is not None:
+        raise UnsupportedError(
+            f"`preset` = {preset!r} selects options from the data, which the generation strategy "
+            "does not; call `select_options` on the table and pass its choice as "
+            "`optimizer_options`."
+        )
     given = {
         "model_options": {**chosen.model, **_mapping("model_options", model_options)},
         "fit_options": {**chosen.fit, **_mapping("fit_options", fit_options)},

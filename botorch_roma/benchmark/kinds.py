@@ -25,6 +25,7 @@ from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
+from botorch_roma.selection import select_options
 from botorch_roma.tasks import OfflineTask
 
 
@@ -78,7 +79,8 @@ class MethodResult:
     Attributes:
         candidates: ``q x d``.
         fit_seconds: Seconds that stage 1 took, with the training of a latent space.
-        optimize_seconds: Seconds of stage 2, or of a method that has no stages.
+        optimize_seconds: Seconds of stage 2, with a selection of its options, or of a method that
+            has no stages.
         reconstruction: Share of held-out sequences that come back from a latent space.
         path: The designs ``q x d`` before each step and after the last, where the method moves
             designs step by step.
@@ -180,6 +182,8 @@ class RoMAMethod:
             "fit": _defaults(fit_roma_model) | preset.fit,
             "optimize": _defaults(optimize_acqf_roma) | preset.optimize,
         }
+        if preset.select is not None:
+            settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"]  # of no influence on the result
         if not settings["optimize"]["local_search_rounds"]:  # came later than stored runs
             del settings["optimize"]["local_search_rounds"]
@@ -194,18 +198,26 @@ class RoMAMethod:
         preset = self.preset(task)
         model, fit_seconds = proxies.get(task, preset, seed)
         trajectory = Trajectory() if proxies.paths else None
+        options = {
+            "fixed_features": None if task.vocabulary is not None else task.fixed_features,
+            "post_processing_func": task.post_processing_func,
+            **preset.optimize,
+        }
         start = time.perf_counter()
         with warnings.catch_warnings():
             # the published latent spaces lose their start designs: the table says how many
             warnings.filterwarnings("ignore", "This latent space loses", InputDataWarning)
+            if preset.select is not None:
+                options |= select_options(
+                    model,
+                    task.bounds,
+                    q,
+                    fit_options=preset.fit,
+                    optimize_options=options,
+                    **preset.select,
+                ).options
             candidates, _ = optimize_acqf_roma(
-                PosteriorMean(model),
-                task.bounds,
-                q,
-                fixed_features=None if task.vocabulary is not None else task.fixed_features,
-                post_processing_func=task.post_processing_func,
-                trajectory=trajectory,
-                **preset.optimize,
+                PosteriorMean(model), task.bounds, q, trajectory=trajectory, **options
             )
         seconds = time.perf_counter() - start
         space = getattr(model, "input_transform", None)

@@ -98,6 +98,7 @@ _ALL = (
     _roma("author_code", "RoMA, author_code", RoMAMethod("author_code"), "published"),
     _roma("paper", "RoMA, paper", RoMAMethod("paper"), "published"),
     _roma("default", "RoMA, default", RoMAMethod("default"), "default"),
+    _roma("selected", "RoMA, selected", RoMAMethod("selected"), "selected"),
     _roma(
         "default_latent",
         "RoMA, default, latent space",

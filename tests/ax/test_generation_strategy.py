@@ -11,7 +11,7 @@ pytest.importorskip("ax")
 from ax.api.client import Client
 from ax.core.data import Data
 from ax.core.experiment import Experiment
-from botorch.exceptions.errors import CandidateGenerationError
+from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.models import SingleTaskGP
 
 import botorch_roma.ax.acquisition as acquisition_module
@@ -122,6 +122,11 @@ def test_preset(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None
 def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         roma_generation_strategy(**arguments)
+
+
+def test_presets_that_select_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="call `select_options` on the table"):
+        roma_generation_strategy(preset="selected")
 
 
 def test_numbers_of_numpy() -> None:

@@ -12,9 +12,10 @@ from botorch_roma.latent import Vocabulary
 
 @pytest.fixture(autouse=True)
 def quick_presets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few steps; the three presets still differ."""
+    """Few steps; the presets still differ."""
     changes = {
         "default": {},
+        "selected": {"local_search_rounds": 2},
         "paper": {"step_rule": "gradient", "region": None},
         "author_code": {"mode": "shared", "initial_pseudo_label": "measured"},
     }
@@ -25,6 +26,7 @@ def quick_presets(monkeypatch: pytest.MonkeyPatch) -> None:
             {"epochs": 2, "num_ascent_steps": 1, "batch_size": 512, "lr": 1e-2},
             {"num_updates": 4, "num_adaptation_steps": 2, **change},
             latent={"epochs": 2, "latent_dim": 4, "hidden_sizes": (16,), "min_reconstruction": 0.0},
+            select={"settings": [{"radius": 0.01}]} if name == "selected" else None,
         )
         monkeypatch.setitem(presets._FACTORIES, name, lambda *_, preset=preset: preset)
 

@@ -10,7 +10,7 @@ from botorch_roma.benchmark.kinds import BaselineMethod, Family
 from botorch_roma.benchmark.methods import METHODS, get_methods
 
 TRIVIAL = ["random", "start", "start_noise_0.2", "start_noise_1"]
-ROMA = ["gradient_ascent", "author_code", "paper", "default", "default_latent"]
+ROMA = ["gradient_ascent", "author_code", "paper", "default", "selected", "default_latent"]
 BASELINES = [
     "bo_qei",
     "cma_es",

@@ -69,6 +69,8 @@ def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
     assert [(job.methods, job.seed) for job in work] == [
         (("default_latent",), 0),
         (("default_latent",), 1),
+        (("selected",), 0),
+        (("selected",), 1),
         (("author_code", "paper"), 0),
         (("author_code",), 1),
         (("gradient_ascent", "default"), 0),

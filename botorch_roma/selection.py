@@ -1,0 +1,280 @@
+r"""
+How far to go, without a query: the shift is simulated one level down.
+
+    1. hide the best fifth of the measured designs,
+    2. fit a proxy to the rest and optimise from the best of that, with each setting in question,
+    3. let the ensemble that has seen everything judge the batch along its way: the mean of its
+       members less twice their spread, and what was measured where that is known,
+    4. take the setting that it likes best, and go as far as brings most of the gain.
+
+What lies beyond the best measured designs nobody knows; what lies beyond the best of the rest is in
+the data.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from botorch.acquisition import PosteriorMean
+from botorch.exceptions import InputDataError, InputDataWarning
+from botorch.exceptions.errors import ModelFittingError, UnsupportedError
+from torch import Tensor
+
+from botorch_roma.chunks import column_std
+from botorch_roma.fit import fit_roma_model
+from botorch_roma.models.roma import RoMAModel
+from botorch_roma.optim.generation import run_updates
+from botorch_roma.optim.initializers import distinct_keys
+from botorch_roma.optim.optimize import prepare_search
+from botorch_roma.optim.options import RoMAOptions
+from botorch_roma.optim.search import Search
+from botorch_roma.validation import check_float
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Share of the measured designs that is hidden, the best ones.
+HIDDEN_FRACTION: float = 0.2
+
+#: Standard deviations over the members of the ensemble that the judge takes off.
+CAUTION: float = 2.0
+
+#: The way ends where this share of the best gain is reached.
+GAIN_SHARE: float = 0.95
+
+#: Between the seed of the judge and that of the fit to the rest: the two must not start alike.
+SEED_OFFSET: int = 10_007
+
+
+@dataclass(frozen=True)
+class Judgement:
+    r"""What the judge says about one batch.
+
+    Attributes:
+        setting: Place of the setting among those in question.
+        num_updates: Updates that the batch is the result of.
+        local_search_rounds: Rounds of local search after them.
+        score: Median of what the judge gives for the batch, on the standardised outcome.
+    """
+
+    setting: int
+    num_updates: int
+    local_search_rounds: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    r"""What :func:`select_options` returns.
+
+    Attributes:
+        options: The options chosen, for :func:`~botorch_roma.optim.optimize_acqf_roma`: those of
+            the setting, ``num_updates`` and ``local_search_rounds``.
+        score: What the judge gives for them, on the standardised outcome.
+        start_score: What it gives for the designs that the simulation starts from.
+        judgements: All that was judged, in the order of the way.
+        seconds: What the selection cost.
+    """
+
+    options: dict[str, Any]
+    score: float
+    start_score: float
+    judgements: list[Judgement]
+    seconds: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """All judgements as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(j) for j in self.judgements])
+
+
+def select_options(
+    model: RoMAModel,
+    bounds: Tensor,
+    q: int = 128,
+    settings: Sequence[Mapping[str, Any]] = ({},),
+    *,
+    hidden_fraction: float = HIDDEN_FRACTION,
+    seed: int | None = None,
+    fit_options: Mapping[str, Any] | None = None,
+    optimize_options: Mapping[str, Any] | None = None,
+    timeout_sec: float | None = None,
+    progress: bool = False,
+) -> Selection:
+    r"""Choose options of stage 2 for a fitted model, without a query.
+
+    Costs a fit of stage 1 on the rest of the data, and stage 2 once for each setting.
+
+    Args:
+        model: A fitted model with one output, larger being better: the judge. With a single member
+            it has no spread to be cautious about.
+        bounds: ``2 x d`` bounds.
+        q: Number of candidates.
+        settings: The settings in question: options of stage 2 over ``optimize_options``. Each is
+            also judged at earlier numbers of updates than its own, and after fewer rounds of local
+            search.
+        hidden_fraction: Share of the measured designs that is hidden, the best ones.
+        seed: Seed of the fit; one that depends on the model's by default.
+        fit_options: Arguments of :func:`~botorch_roma.fit.fit_roma_model`.
+        optimize_options: Arguments of :func:`~botorch_roma.optim.optimize_acqf_roma`.
+        timeout_sec: Time budget in seconds: half of it for the fit, the rest for stage 2. Settings
+            for which no time is left are not judged.
+        progress: Show progress bars on standard error.
+
+    Returns:
+        The choice.
+
+    Raises:
+        InputDataError: If too few designs are left, or their outcomes are constant.
+        ModelFittingError: If the model has not been fitted.
+        UnsupportedError: For a model with several outputs.
+        ValueError: For options out of range; no settings.
+
+    Example:
+        >>> selection = select_options(model, bounds, q=128)
+        >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **selection.options)
+    """
+    start = time.monotonic()
+    if check_float("hidden_fraction", hidden_fraction, exclusive=True) > 0.9:
+        raise ValueError(f"`hidden_fraction` must be at most 0.9, received {hidden_fraction!r}.")
+    if timeout_sec is not None:
+        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    if not settings:
+        raise ValueError("`settings` is empty; it must hold at least one mapping of options.")
+    if model.num_outputs != 1:
+        raise UnsupportedError(
+            f"`model` must have one output to be a judge, received one of {model.num_outputs}."
+        )
+    if not model.is_fitted:
+        raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
+    rest = _fit_to_the_rest(
+        model, hidden_fraction, q, seed, {"progress": progress, **(fit_options or {})}, timeout_sec
+    )
+    judge, judgements = _Judge(model), list[Judgement]()
+    common = {"progress": progress, **(optimize_options or {})}
+    for i, changes in enumerate(settings):
+        left = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
+        if left is not None and left <= 0 and judgements:
+            break
+        budget = None if left is None else max(left / (len(settings) - i), 1e-3)
+        search, options = prepare_search(
+            PosteriorMean(rest), bounds, q, **{**common, **changes, "timeout_sec": budget}
+        )
+        start_score = judge(search.start)  # the same for all settings
+        judgements.extend(_judge_along(search, options, judge, i, budget, progress))
+    chosen = _choose(judgements)
+    return Selection(
+        options={
+            **settings[chosen.setting],
+            "num_updates": chosen.num_updates,
+            "local_search_rounds": chosen.local_search_rounds,
+        },
+        score=chosen.score,
+        start_score=start_score,
+        judgements=judgements,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _fit_to_the_rest(
+    model: RoMAModel,
+    hidden_fraction: float,
+    q: int,
+    seed: int | None,
+    fit_options: Mapping[str, Any],
+    timeout_sec: float | None,
+) -> RoMAModel:
+    """A model of the same kind, fitted to the data without its best part."""
+    n = model.train_X.shape[0]
+    rows = model.train_Y[:, 0].argsort(stable=True)[: n - max(1, round(hidden_fraction * n))]
+    rows = rows.sort().values
+    if len(rows) < max(q, 2):
+        raise InputDataError(
+            f"`hidden_fraction` = {hidden_fraction:g} leaves {len(rows)} of {n} rows to start "
+            f"{q} candidates from; choose a smaller one, reduce `q`, or do without selection."
+        )
+    seed = model.seed + SEED_OFFSET if seed is None else seed
+    with warnings.catch_warnings():
+        # of all data it has been said already
+        warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
+        rest = RoMAModel(
+            model.train_X[rows],
+            model.train_Y[rows],
+            getattr(model, "input_transform", None),
+            getattr(model, "outcome_transform", None),
+            train_Yvar=None if model.train_Yvar is None else model.train_Yvar[rows],
+            hidden_sizes=model.network.hidden_sizes,
+            num_members=model.num_members,
+            activation=model.network.activation_name,
+            seed=seed,
+        )
+    budget = None if timeout_sec is None else timeout_sec / 2
+    fit_roma_model(rest, **{"seed": seed, "timeout_sec": budget, **fit_options})
+    return rest
+
+
+def _judge_along(
+    search: Search,
+    options: RoMAOptions,
+    judge: _Judge,
+    setting: int,
+    timeout_sec: float | None,
+    progress: bool,
+) -> Iterator[Judgement]:
+    """Judgements of the batches along the updates, then along the local search from the best."""
+    problem = search.problem
+    result = run_updates(
+        problem.encode(search.start),
+        problem.acq_function,
+        problem.feasible_set,
+        options,
+        snap=problem.snap,
+        timeout_sec=timeout_sec,
+        progress=progress,
+    )
+    along = [  # without the start designs, which are known
+        Judgement(setting, k * result.every, 0, judge(search.designs_of(Z)))
+        for k, Z in enumerate(result.snapshots)
+        if k or not result.num_updates
+    ]
+    yield from along
+    reached = result.until(_choose(along).num_updates // result.every)
+    for r, X in enumerate(search.refine(search.distinct(reached), options)):
+        if r:
+            yield Judgement(setting, reached.num_updates, r, judge(X))
+
+
+def _choose(judgements: list[Judgement]) -> Judgement:
+    """The earliest of the best setting that has nearly all of the gain over the first."""
+    best, first = max(judgements, key=lambda j: j.score), judgements[0]
+    enough = first.score + GAIN_SHARE * (best.score - first.score)
+    return next(j for j in judgements if j.setting == best.setting and j.score >= enough)
+
+
+class _Judge:
+    """The fitted model, and what was measured where a design is in its table."""
+
+    def __init__(self, model: RoMAModel) -> None:
+        self.model = model
+        self.scale = column_std(model.train_X)
+        with torch.no_grad():
+            self.measured = model.standardize_outcomes(model.train_Y, X=model.train_X)[:, 0]
+        keys = distinct_keys(model.train_X, self.scale)
+        self.rows = dict(zip(keys, range(len(keys)), strict=True))
+
+    @torch.no_grad()
+    def __call__(self, X: Tensor) -> float:
+        """Median value of designs ``n x d``, on the standardised outcome."""
+        members = self.model.network(self.model.standardize_inputs(X))[0]
+        values = members.mean(dim=0) - CAUTION * members.std(dim=0, correction=0)
+        known = [self.rows.get(key) for key in distinct_keys(X, self.scale)]
+        for i, row in enumerate(known):
+            if row is not None:
+                values[i] = self.measured[row]
+        return values.median().item()
