@@ -5,9 +5,9 @@ Named configurations of both stages.
 take their radius, step size and epochs from the table of the paper's tasks, where there is an
 entry; other continuous tasks use the row of Superconductor, other discrete ones that of GFP. Token
 sequences go through a latent space with the published VAE.
-``default`` is ours; ``selected`` is what may become it: an ensemble, a local search at the end, and
-the radius and number of updates chosen by :func:`~botorch_roma.selection.select_options`, which
-costs as much again.
+``default`` is ours; ``selected`` is what may become it: an ensemble, a larger radius, a local search
+at the end, and the numbers of updates and rounds chosen by
+:func:`~botorch_roma.selection.select_options`, which costs as much again.
 Common to all presets and not in the paper: start designs and candidates are distinct, bounds hold,
 up to 200 rows are held out to watch the training, and the learning rate of the VAE has a schedule.
 """
@@ -157,8 +157,8 @@ def _selected(settings: PaperSettings, latent_epochs: int) -> Preset:
     return Preset(
         name="selected",
         model={"num_members": 3},
-        optimize={"lr": 0.03, "num_updates": 300, "local_search_rounds": 50},
-        select={"settings": [{"radius": 0.02}, {"radius": 0.05}]},
+        optimize={"radius": 0.05, "lr": 0.03, "num_updates": 300, "local_search_rounds": 50},
+        select={},
     )
 
 

@@ -152,7 +152,7 @@ def test_settings_fit_the_functions_they_are_for(name: str) -> None:
     RoMAOptions(**preset.optimize)
     if preset.select is not None:
         assert set(preset.select) <= set(inspect.signature(select_options).parameters)
-        for setting in preset.select["settings"]:
+        for setting in preset.select.get("settings", [{}]):
             RoMAOptions(**{**preset.optimize, **setting})
 
 
