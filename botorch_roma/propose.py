@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from botorch_roma.inputs import (
     make_encoding,
     rounding_func,
 )
+from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import (
     ColumnEncoding,
     Encoding,
@@ -40,6 +42,7 @@ from botorch_roma.validation import (
     check_device,
     check_float,
     check_int,
+    check_seed,
     check_training_data,
 )
 
@@ -140,6 +143,7 @@ def propose(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     record_trajectory: bool = False,
+    keep_on_interrupt: bool = False,
     progress: bool = False,
 ) -> Proposal:
     r"""Propose ``q`` new designs from a table of measured ones, without a query.
@@ -178,6 +182,9 @@ def propose(
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2.
+        keep_on_interrupt: Whether Ctrl-C in stage 2 ends it, with a warning, and the candidates
+            reached by then are returned; a second one, and one before, raises
+            ``KeyboardInterrupt`` as ever.
         progress: Show progress bars on standard error.
 
     Returns:
@@ -196,7 +203,7 @@ def propose(
     """
     sign = _direction(maximize, minimize)
     check_int("q", q, minimum=1)
-    check_int("seed", seed, minimum=0)
+    check_seed("seed", seed)
     check_float("margin", margin)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
@@ -218,6 +225,7 @@ def propose(
     fixed = fixed_inputs(table, fixed_features, encoding)
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
+    _check_number(q, table, optimize_options or {})
     encoding = make_encoding(
         table,
         box,
@@ -255,12 +263,13 @@ def propose(
         "trajectory": trajectory,
         "progress": progress,
     }
-    candidates, values = optimize_acqf_roma(
-        PosteriorMean(model),
-        box,
-        q,
-        **{**optimize, **preset.optimize, **(optimize_options or {})},
-    )
+    with finish_on_interrupt() if keep_on_interrupt else nullcontext():
+        candidates, values = optimize_acqf_roma(
+            PosteriorMean(model),
+            box,
+            q,
+            **{**optimize, **preset.optimize, **(optimize_options or {})},
+        )
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
     candidates, values = candidates[order], values[order]
@@ -301,6 +310,17 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
         ]
         nearest = torch.minimum(nearest, torch.cat(distances))
     return nearest / max(float(varies.sum()), 1.0) ** 0.5
+
+
+def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:
+    """Refuse more designs than can be started from: before stage 1, not after it."""
+    n = table.X.shape[0]
+    generated = {"batch_initial_conditions", "ic_generator", "raw_samples"} & options.keys()
+    if q > n and not generated:
+        raise ValueError(
+            f"`q` is {q}, but there are only the {n} designs of the data to start from; reduce it "
+            "(`--num`), or pass `raw_samples` in `optimize_options`."
+        )
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:

@@ -10,12 +10,14 @@ The adaptation restarts from the fitted weights at every update. All candidates 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.logging import logger
 from torch import Tensor
@@ -23,6 +25,7 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.chunks import chunks
+from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
@@ -219,6 +222,14 @@ def run_updates(
     for t in bar:
         if timeout_sec is not None and time.monotonic() - start >= timeout_sec:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
+            break
+        if is_interrupted():
+            warnings.warn(
+                f"Interrupted after {t} of {options.num_updates} updates: the candidates reached "
+                "by then are returned.",
+                OptimizationWarning,
+                stacklevel=3,
+            )
             break
         step = ascent.step(X, trajectory)
         X_new = feasible_set.project(X + step)
