@@ -450,6 +450,51 @@ def test_interrupted_write(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "o.csv"]
 
 
+@pytest.mark.parametrize("existing", [False, True])
+def test_interrupted_before_there_is_a_result(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    """In stage 1; for all of it as processes see tests/test_interrupt.py."""
+
+    def interrupted(*args: Any, **kwargs: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if existing:
+        (tmp_path / "o.csv").write_text("before")
+    monkeypatch.setattr(training.Training, "run", interrupted)
+    arguments = ("propose", data, "--objective", "y", "--num", "2", "--out", "o.csv", "--force")
+    outcome = fail(*arguments)
+    left = "is as it was" if existing else "was not written"
+    assert outcome == (130, "", f"interrupted before there was a result: 'o.csv' {left}\n")
+    assert (tmp_path / "o.csv").exists() == existing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes.\nframe 0")],
+)
+def test_out_of_memory(
+    data: str, fail: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*args: Any, **kwargs: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(training.Training, "run", exhausted)
+    outcome = fail("propose", data, "--objective", "y", "--num", "2")
+    assert outcome.status == 1
+    assert outcome.err.startswith("error: the memory is used up; pass fewer rows, or a smaller")
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_bug_stays_a_traceback(data: str, fail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(training.Training, "run", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fail("propose", data, "--objective", "y", "--num", "2")
+
+
 # demo
 
 
