@@ -34,6 +34,7 @@ FLOORS = {
     "network": 1,
     "progress": 1,
     "limits": 1,
+    "saved": 3,
     "interrupt": 1,
     "tasks": 1,
     "validation": 1,
