@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Known designs, the closest by a rough measure, to which the distance is taken exactly.
+NUM_CLOSE: int = 4
+
+
 @dataclass
 class Proposal:
     r"""Designs worth measuring, best predicted first.
@@ -178,7 +182,7 @@ def propose(
             :func:`~botorch_roma.optim.optimize_acqf_roma`, constraints for instance.
         seed: Seed of both stages.
         timeout_sec: Time budget in seconds; at most half of it goes to stage 1, and half of that
-            to latent spaces.
+            to latent spaces. The first update of stage 2, once begun, is finished.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2.
@@ -300,15 +304,17 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
         X, model = model.transform_inputs(X), model.encoded()
     scale = input_scale(model)
     varies = scale > 0
-    designs = (X / scale)[:, varies]
+    scale, origin = scale[varies], model.train_X[0, varies]
+    designs = (X[:, varies] - origin) / scale
     nearest = torch.full_like(X[:, 0], torch.inf)
     for chunk in chunks(model.train_X):
-        known = (chunk / scale)[:, varies]
-        distances = [
-            torch.cdist(part, known, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
-            for part in designs.split(64)
-        ]
-        nearest = torch.minimum(nearest, torch.cat(distances))
+        known = (chunk[:, varies] - origin) / scale
+        # products of matrices are fast, but cancel: they choose, differences measure
+        rough = torch.cdist(designs, known, compute_mode="use_mm_for_euclid_dist")
+        close = rough.topk(min(NUM_CLOSE, len(known)), dim=1, largest=False).indices
+        for column in close.T:
+            exact = torch.linalg.vector_norm(designs - known[column], dim=1)
+            nearest = torch.minimum(nearest, exact)
     return nearest / max(float(varies.sum()), 1.0) ** 0.5
 
 

@@ -213,6 +213,7 @@ def run_updates(
     feasible_set.check_nonlinear(X)
     ascent = _Ascent(X, acq_function, options, points_per_batch)
     snapshots, every, updates = [X], 1, 0
+    before: float | None = None
     bar = track(
         range(options.num_updates),
         total=options.num_updates,
@@ -220,7 +221,9 @@ def run_updates(
         enabled=progress,
     )
     for t in bar:
-        if timeout_sec is not None and time.monotonic() - start >= timeout_sec:
+        now = time.monotonic()
+        last = 0.0 if before is None else now - before  # one more that takes as long has to fit
+        if timeout_sec is not None and now + last - start >= timeout_sec:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
         if is_interrupted():
@@ -231,6 +234,7 @@ def run_updates(
                 stacklevel=3,
             )
             break
+        before = now
         step = ascent.step(X, trajectory)
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:

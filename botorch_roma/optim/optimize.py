@@ -5,6 +5,7 @@ r"""
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -165,6 +166,7 @@ def optimize_acqf_roma(
         region=region,
         reencode_every=reencode_every,
     )
+    start = time.monotonic()
     search = Search.prepare(
         acq_function,
         bounds,
@@ -182,8 +184,9 @@ def optimize_acqf_roma(
         X_avoid=X_avoid,
         ic_gen_kwargs=ic_gen_kwargs,
     )
-    if timeout_sec is not None:
+    if timeout_sec is not None:  # preparing is a part of it
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+        timeout_sec = max(timeout_sec - (time.monotonic() - start), 1e-3)
     problem = search.problem
     result = run_updates(
         problem.encode(search.start),
