@@ -238,7 +238,7 @@ def _from_frame(
     if not parts or frame.empty:
         raise InputDataError(
             f"The table needs rows and at least one input besides {objective!r}, received "
-            f"{len(frame)} rows and the inputs {[p.name for p in parts]}."
+            f"{len(frame)} rows and the inputs {[p.name for p in parts]}; add what is missing."
         )
     return Table(torch.cat(blocks, dim=1).to(device), Y, parts, objective)
 

@@ -145,13 +145,15 @@ def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
     if n < 2 or d < 1 or train_Y.shape[1] < 1:
         raise InputDataError(
             "An offline dataset needs at least two rows, one input and one outcome, received "
-            f"`train_X` of shape {tuple(train_X.shape)} and `train_Y` of {tuple(train_Y.shape)}."
+            f"`train_X` of shape {tuple(train_X.shape)} and `train_Y` of {tuple(train_Y.shape)}; "
+            "add what is missing."
         )
     constant = (train_Y == train_Y[0]).all(dim=0).nonzero().flatten().tolist()
     if constant:
         raise InputDataError(
             f"`train_Y` is constant in column {constant[0]} (value "
-            f"{train_Y[0, constant[0]].item():g}): there is nothing to learn from it."
+            f"{train_Y[0, constant[0]].item():g}): there is nothing to learn from it; choose "
+            "another outcome, or add rows that differ."
         )
 
 
