@@ -26,9 +26,9 @@ def never_varies(X: Tensor) -> Tensor:
 
 
 def column_std(X: Tensor) -> Tensor:
-    r"""Standard deviation of each column of ``n x d``; 0 where it never varies."""
+    r"""Standard deviation of each column of ``n x d``; 0 where, and only where, it never varies."""
     std = X.std(dim=0, correction=0)  # rounding leaves that of a constant column above 0
-    return torch.where(never_varies(X), torch.zeros_like(std), std)
+    return _zero_where(never_varies(X), std)
 
 
 def transformed_moments(X: Tensor, transform: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -56,5 +56,11 @@ def transformed_moments(X: Tensor, transform: Callable[[Tensor], Tensor]) -> tup
     squares = torch.zeros_like(mean)
     for chunk in chunks(X):
         squares += (transform(chunk).double() - mean).square().sum(dim=0)
-    std = torch.where(constant, torch.zeros_like(mean), (squares / count).sqrt())
-    return mean.to(first), std.to(first)
+    std = (squares / count).sqrt().to(first)
+    return mean.to(first), _zero_where(constant, std)
+
+
+def _zero_where(constant: Tensor, std: Tensor) -> Tensor:
+    r"""``std``, 0 where ``constant``, and above 0 elsewhere, also where squares underflow."""
+    smallest = torch.finfo(std.dtype).tiny
+    return torch.where(constant, torch.zeros_like(std), std.clamp_min(smallest))

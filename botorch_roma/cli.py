@@ -7,6 +7,8 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,32 +117,41 @@ def propose(
     as_json: AsJson = False,
     force: Force = False,
 ) -> None:
-    """Propose designs from a table of measured ones."""
+    """Propose designs from a table of measured ones.
+
+    Ctrl-C ends stage 2 early and writes the designs reached by then.
+    """
     from botorch_roma.files import check_output, check_suffix, read_frame, write_frame
+    from botorch_roma.interrupt import finish_on_interrupt
     from botorch_roma.propose import propose as run
 
     check_suffix(output)
-    check_output(output, force=force)
-    frame = read_frame(data, texts=sequence or ()).rename(columns=str)
-    proposal = run(
-        frame,
-        objective,
-        _parse_bounds(bounds),
-        num,
-        minimize=minimize,
-        preset=preset,
-        margin=margin,
-        ignore=ignore,
-        sequences=sequence or (),
-        encoding=encoding,
-        fixed_features=_parse_fixed(fix),
-        seed=seed,
-        timeout_sec=timeout,
-        device=device,
-        progress=not as_json and err.is_terminal,
-    )
-    table = proposal.to_frame()
-    write_frame(table, output, force=force)
+    check_output(output, force=force, inputs=[data])
+    for option, names in (("--ignore", ignore), ("--sequence", sequence)):
+        _check_once(option, names or [])
+    with _says_what_an_interrupt_left(output):
+        frame = read_frame(data, texts=sequence or ()).rename(columns=str)
+        proposal = run(
+            frame,
+            objective,
+            _parse_bounds(bounds),
+            num,
+            minimize=minimize,
+            preset=preset,
+            margin=margin,
+            ignore=ignore,
+            sequences=sequence or (),
+            encoding=encoding,
+            fixed_features=_parse_fixed(fix),
+            seed=seed,
+            timeout_sec=timeout,
+            device=device,
+            keep_on_interrupt=True,
+            progress=not as_json and err.is_terminal,
+        )
+        table = proposal.to_frame()
+        with finish_on_interrupt():
+            write_frame(table, output, force=force)
     best = frame[objective].min() if minimize else frame[objective].max()
     correlation = proposal.history.rank_correlation[-1]
     summary: dict[str, Any] = {
@@ -369,6 +380,22 @@ def report(
         typer.echo(path)
 
 
+@contextmanager
+def _says_what_an_interrupt_left(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = "is as it was" if output.exists() else "was not written"
+        err.print(
+            f"interrupted before there was a result: {str(output)!r} {left}",
+            style="red",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+
+
 def _split(option: str, text: str, form: str) -> tuple[str, str]:
     column, separator, value = text.rpartition("=")
     if not separator or not column:
@@ -385,8 +412,9 @@ def _number(option: str, text: str, form: str) -> float:
 
 def _parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
     form, parsed = "COLUMN=LOWER:UPPER", {}
-    for text in bounds or []:
-        column, value = _split("--bounds", text, form)
+    pairs = [_split("--bounds", text, form) for text in bounds or []]
+    _check_once("--bounds", [column for column, _ in pairs])
+    for (column, value), text in zip(pairs, bounds or [], strict=True):
         lower, separator, upper = value.partition(":")
         if not separator:
             raise ValueError(f"`--bounds` must be {form}, received {text!r}.")
@@ -395,7 +423,18 @@ def _parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
 
 
 def _parse_fixed(fix: list[str] | None) -> dict[str, str]:
-    return dict(_split("--fix", text, "COLUMN=VALUE") for text in fix or [])
+    pairs = [_split("--fix", text, "COLUMN=VALUE") for text in fix or []]
+    _check_once("--fix", [column for column, _ in pairs])
+    return dict(pairs)
+
+
+def _check_once(option: str, columns: list[str]) -> None:
+    repeated = [column for column in columns if columns.count(column) > 1]
+    if repeated:
+        raise ValueError(
+            f"`{option}` names the column {repeated[0]!r} {columns.count(repeated[0])} times; "
+            "name it once."
+        )
 
 
 def _frame_table(frame: pd.DataFrame, title: str, limit: int = 7) -> Table:
@@ -428,8 +467,16 @@ def main() -> None:
     try:
         app()
     except (BotorchError, ValueError, OSError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        message = str(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):  # torch has no type
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        message = f"the memory is used up; pass fewer rows, or a smaller --num. {reason}".rstrip()
+    else:
+        return
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

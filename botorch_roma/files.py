@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botorch.exceptions import InputDataError
+
+from botorch_roma.limits import MemoryLimitError, check_memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,29 +21,63 @@ if TYPE_CHECKING:
 #: Suffixes of the tables that can be read and written.
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".parquet")
 
+#: Bytes of the longest text of a number; a table of numbers takes 8 for it once it is read.
+MAX_NUMBER_BYTES: int = 25
 
-def check_output(path: Path, *, force: bool = False) -> Path:
+#: Letters of a file's name that its temporary file has in its own, which must not get too long.
+MAX_STEM: int = 20
+
+
+def check_output(path: Path, *, force: bool = False, inputs: Sequence[Path] = ()) -> Path:
     """Check, before any work is done, that ``path`` can be written.
 
+    Args:
+        path: The file to write.
+        force: Whether an existing file may be replaced.
+        inputs: Files that may not, in any case.
+
     Raises:
-        FileExistsError: If it exists and ``force`` is not set.
+        FileExistsError: If it exists and ``force`` is not set, or is one of ``inputs``.
         FileNotFoundError: If its folder does not exist.
         PermissionError: If it or its folder cannot be written.
     """
-    if path.is_dir():
+    try:
+        target = path.resolve()  # what a link leads to is what is written
+        exists = target.exists()
+    except (RuntimeError, OSError) as error:  # links in a circle, a name that is too long
+        raise FileNotFoundError(
+            f"The output {str(path)!r} cannot be written: {error}; choose another name."
+        ) from error
+    if target.is_dir():
         raise FileExistsError(f"The output {str(path)!r} is a folder; name a file.")
-    if path.exists() and not force:
+    if exists and any(i.exists() and target.samefile(i) for i in inputs):
+        raise FileExistsError(
+            f"The output {str(path)!r} is the file that is read, which is never overwritten; "
+            "choose another name."
+        )
+    if exists and not force:
         raise FileExistsError(
             f"The output {str(path)!r} exists already; pass --force to overwrite it, or another "
             "name."
         )
-    folder = path.absolute().parent
+    if exists and not target.is_file():
+        raise FileExistsError(f"The output {str(path)!r} is no regular file; name another one.")
+    folder = target.parent
     if not folder.is_dir():
-        raise FileNotFoundError(f"The folder {str(folder)!r} of the output does not exist.")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise FileNotFoundError(
+            f"The folder {str(folder)!r} of the output does not exist; make it, or choose another."
+        )
+    if not os.access(folder, os.W_OK) or (exists and not os.access(target, os.W_OK)):
         raise PermissionError(
             f"The output {str(path)!r} cannot be written: no permission; choose another place."
         )
+    try:  # permissions do not tell of file systems that are read-only or full
+        _temporary_file(target).unlink()
+    except OSError as error:
+        raise PermissionError(
+            f"The output {str(path)!r} cannot be written: {error.strerror or error}; choose "
+            "another place."
+        ) from error
     return path
 
 
@@ -55,9 +93,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, force: bool
         OSError: As :func:`check_output`; whatever ``write`` raises, with ``path`` untouched.
     """
     path = check_output(path, force=force).resolve()  # a link stays a link
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary_file(path)
     try:
         write(temporary)
         temporary.chmod(0o666 & ~_umask())  # mkstemp files are private
@@ -65,6 +101,14 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, force: bool
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _temporary_file(path: Path) -> Path:
+    """A new, empty file beside ``path``."""
+    prefix = f".{path.stem[:MAX_STEM]}-"
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+    os.close(handle)
+    return Path(name)
 
 
 def _umask() -> int:
@@ -98,32 +142,92 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        InputDataError: If it is empty or damaged.
-        ValueError: If its suffix is unknown.
+        InputDataError: If it is empty or damaged, names columns twice, or has rows of more values
+            than columns.
+        ValueError: If its suffix is unknown, or it does not fit into the memory.
     """
-    import pandas as pd
-
     suffix = check_suffix(path)
+    if path.is_dir():
+        raise FileNotFoundError(f"There is no file {str(path)!r}, it is a folder; name a file.")
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")
     if path.stat().st_size == 0:
-        raise InputDataError(f"The table {str(path)!r} is empty (0 bytes).")
+        raise InputDataError(f"The table {str(path)!r} is empty (0 bytes); export it again.")
     try:
-        frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
-        if texts and suffix == ".csv":  # converters do not keep pandas 3 from reading NA as missing
-            raw = pd.read_csv(path, dtype=str, na_filter=False)
-            for name in raw.columns.intersection(list(texts)):
-                frame[name] = raw[name].to_numpy()
-    except (ValueError, OSError, pd.errors.ParserError) as error:  # ArrowInvalid is a ValueError
-        reason = " ".join(str(error).split())
+        frame = _read_csv(path, texts) if suffix == ".csv" else _read_parquet(path)
+    except (InputDataError, MemoryError, MemoryLimitError):
+        raise
+    except UnicodeDecodeError as error:
         raise InputDataError(
-            f"The table {str(path)!r} cannot be read as {suffix[1:]}: {reason}"
+            f"The table {str(path)!r} cannot be read as {suffix[1:]}: it is no text in UTF-8 "
+            f"({error.reason}, byte {error.object[error.start]:#04x}); export it again, in UTF-8."
+        ) from error
+    except Exception as error:  # of a damaged file pandas and pyarrow raise anything
+        reason = "".join(c if c.isprintable() else "?" for c in " ".join(str(error).split()))
+        raise InputDataError(
+            f"The table {str(path)!r} cannot be read as {suffix[1:]}: {reason.rstrip('.')}; "
+            "correct it or export it again."
         ) from error
     if frame.empty:
         raise InputDataError(
-            f"The table {str(path)!r} has no rows (columns: {list(frame.columns)[:10]})."
+            f"The table {str(path)!r} has no rows (columns: {list(frame.columns)[:10]}); "
+            "export it again."
         )
     return frame
+
+
+def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    _check_size(path, path.stat().st_size * 8 // MAX_NUMBER_BYTES)
+    # the names as they are: pandas renames the second of two columns in silence
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, na_filter=False)
+    names = [str(name) for name in first.iloc[0] if name]
+    _check_names(path, names)
+    if len(names) == 1 and any(c in names[0] for c in ";\t|"):
+        raise InputDataError(
+            f"The table {str(path)!r} has one column, {names[0]!r}; separate columns by commas, "
+            "and write decimals with points."
+        )
+    options: Any = {"index_col": False}  # else longer rows make the first column an index
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # one type for all rows of a column
+            frame = pd.read_csv(path, low_memory=False, **options)
+    except pd.errors.ParserWarning:
+        raise InputDataError(
+            f"The table {str(path)!r} has more values in its rows than the {len(names)} names in "
+            "its first line; name all columns."
+        ) from None
+    if texts:  # converters do not keep pandas 3 from reading NA as missing
+        raw = pd.read_csv(path, dtype=str, na_filter=False, **options)
+        for name in raw.columns.intersection(list(texts)):
+            frame[name] = raw[name].to_numpy()
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names, rows = list(file.schema_arrow.names), file.metadata.num_rows
+    _check_names(path, names)
+    _check_size(path, 8 * rows * len(names), f" of {rows} rows and {len(names)} columns")
+    return pd.read_parquet(path)
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise InputDataError(
+            f"The table {str(path)!r} has several columns named {repeated[0]!r}; rename them."
+        )
+
+
+def _check_size(path: Path, needed: int, size: str = "") -> None:
+    check_memory(f"The table {str(path)!r}{size}", needed, "keep fewer rows or columns")
 
 
 def write_frame(frame: pd.DataFrame, path: Path, *, force: bool = False) -> None:

@@ -24,9 +24,10 @@ from typing import Any, get_args
 import torch
 
 from botorch_roma.closed_form import FirstLayer, Loss
+from botorch_roma.limits import check_memory
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.training import FitHistory, Keep, Training
-from botorch_roma.validation import check_choice, check_float, check_int
+from botorch_roma.validation import check_choice, check_float, check_int, check_seed
 
 
 def fit_roma_model(
@@ -174,9 +175,25 @@ def _fit(
     if epochs is not None:
         check_int("epochs", epochs, minimum=1)
     for seed in seeds:
-        check_int("seed", seed, minimum=0)
+        check_seed("seed", seed)
+    _check_memory(models)
     training = Training(models, seeds, **options)
     with torch.no_grad():
         histories = training.run(training.num_epochs(epochs), keep, timeout_sec, progress)
         training.write_back()
     return histories
+
+
+#: Copies of the weights that training holds: they, perturbed ones, the best, gradient, two moments.
+NUM_COPIES: int = 6
+
+
+def _check_memory(models: Sequence[RoMAModel]) -> None:
+    """Refuse to train more weights than fit into the memory."""
+    weights = [t for model in models for t in model.network.tensors]
+    check_memory(
+        f"Training {sum(t.numel() for t in weights)} weights",
+        NUM_COPIES * sum(t.numel() * t.element_size() for t in weights),
+        "choose narrower `hidden_sizes` or fewer members",
+        models[0].train_X.device,
+    )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from botorch_roma.closed_form import LayerFactors, Loss, adaptation_gradient
+from botorch_roma.limits import check_memory
 from botorch_roma.network import Activation, AnyLayer, FactoredLayer, Layer, StackedWeights
 from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
 
@@ -100,12 +101,19 @@ def adapt_weights(
         _, out, into = layer.weight.shape
         if form == "auto":
             form = cheapest_form(out, into, num_steps=num_steps, num_candidates=count)
+        size = max(2 * num_steps, MIN_ROWS)
+        numbers = out * into if form == "dense" else size * (out + into)
+        check_memory(
+            f"A layer of {into} x {out} weights for each of {count} candidates",
+            len(Z) * numbers * Z.element_size(),
+            "reduce `q` or `num_restarts`, or choose narrower `hidden_sizes`",
+            Z.device,
+        )
         bias = layer.bias.repeat_interleave(count, dim=0)
         if form == "dense":
             layers.append(Layer(layer.weight.repeat_interleave(count, dim=0), bias))
             rows.append(None)
             continue
-        size = max(2 * num_steps, MIN_ROWS)
         left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
         layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
         rows.append((left, right))

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter, ParameterList
 from torch.nn import functional as F
+
+from botorch_roma.limits import check_memory
 
 MIN_LOG_STD: float = math.log(0.1)
 MAX_LOG_STD: float = math.log(0.3)
@@ -266,6 +269,45 @@ def stacked_input_gradient(
     return mean, q
 
 
+def check_architecture(
+    input_dim: int,
+    hidden_sizes: Sequence[int],
+    num_networks: int,
+    activation: str,
+    itemsize: int = 4,
+) -> None:
+    r"""Check the arguments of :class:`ProxyNetwork`.
+
+    Args:
+        input_dim: Number of inputs ``d``.
+        hidden_sizes: Width of every hidden layer.
+        num_networks: Number of networks.
+        activation: The activation function.
+        itemsize: Bytes of a weight.
+
+    Raises:
+        ValueError: For an unknown activation, no or non-positive layer widths, and more weights
+            than fit into the memory.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"`activation` must be one of {sorted(ACTIVATIONS)}, received {activation!r}."
+        )
+    if not hidden_sizes or any(int(h) != h or h < 1 for h in hidden_sizes):
+        raise ValueError(
+            "`hidden_sizes` must hold at least one positive integer, "
+            f"received {tuple(hidden_sizes)}."
+        )
+    sizes = [input_dim, *(int(h) for h in hidden_sizes), 2]
+    weights = num_networks * sum((a + 1) * b for a, b in pairwise(sizes))
+    networks = "a network" if num_networks == 1 else f"{num_networks} networks"
+    check_memory(
+        f"`hidden_sizes` is {tuple(hidden_sizes)}: {networks} with {input_dim} inputs",
+        weights * itemsize,
+        "choose narrower layers or fewer members",
+    )
+
+
 class ProxyNetwork(Module):
     r"""A stack of ``num_networks`` independent MLPs with mean and log-std heads.
 
@@ -294,15 +336,7 @@ class ProxyNetwork(Module):
         seeds: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(
-                f"`activation` must be one of {sorted(ACTIVATIONS)}, received {activation!r}."
-            )
-        if not hidden_sizes or any(int(h) != h or h < 1 for h in hidden_sizes):
-            raise ValueError(
-                "`hidden_sizes` must hold at least one positive integer, "
-                f"received {tuple(hidden_sizes)}."
-            )
+        check_architecture(input_dim, hidden_sizes, num_networks, activation)
         self.activation_name = activation
         self.hidden_sizes = tuple(int(h) for h in hidden_sizes)
         self.input_dim, self.num_networks = input_dim, num_networks

@@ -5,8 +5,8 @@ Named configurations of both stages.
 take their radius, step size and epochs from the table of the paper's tasks, where there is an
 entry; other continuous tasks use the row of Superconductor, other discrete ones that of GFP. Token
 sequences go through a latent space with the published VAE.
-``default`` is ours; ``selected`` is what may become it: an ensemble, a larger radius, a local search
-at the end, and the numbers of updates and rounds chosen by
+``default`` is ours; ``selected`` is what may become it: an ensemble, a larger radius, a local
+search at the end, and the numbers of updates and rounds chosen by
 :func:`~botorch_roma.selection.select_options`, which costs as much again.
 Common to all presets and not in the paper: start designs and candidates are distinct, bounds hold,
 up to 200 rows are held out to watch the training, and the learning rate of the VAE has a schedule.

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from botorch_roma.inputs import (
     make_encoding,
     rounding_func,
 )
+from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import (
     ColumnEncoding,
     Encoding,
@@ -41,11 +43,16 @@ from botorch_roma.validation import (
     check_device,
     check_float,
     check_int,
+    check_seed,
     check_training_data,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: Known designs, the closest by a rough measure, to which the distance is taken exactly.
+NUM_CLOSE: int = 4
 
 
 @dataclass
@@ -143,6 +150,7 @@ def propose(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     record_trajectory: bool = False,
+    keep_on_interrupt: bool = False,
     progress: bool = False,
 ) -> Proposal:
     r"""Propose ``q`` new designs from a table of measured ones, without a query.
@@ -178,10 +186,14 @@ def propose(
             :func:`~botorch_roma.optim.optimize_acqf_roma`, constraints for instance.
         seed: Seed of both stages.
         timeout_sec: Time budget in seconds; at most half of it goes to stage 1, and half of that
-            to latent spaces. A selection takes half of what stage 1 leaves.
+            to latent spaces. A selection takes half of what stage 1 leaves. The first update of
+            stage 2, once begun, is finished.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2.
+        keep_on_interrupt: Whether Ctrl-C in stage 2 ends it, with a warning, and the candidates
+            reached by then are returned; a second one, and one before, raises
+            ``KeyboardInterrupt`` as ever.
         progress: Show progress bars on standard error.
 
     Returns:
@@ -200,7 +212,7 @@ def propose(
     """
     sign = _direction(maximize, minimize)
     check_int("q", q, minimum=1)
-    check_int("seed", seed, minimum=0)
+    check_seed("seed", seed)
     check_float("margin", margin)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
@@ -222,6 +234,7 @@ def propose(
     fixed = fixed_inputs(table, fixed_features, encoding)
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
+    _check_number(q, table, optimize_options or {})
     encoding = make_encoding(
         table,
         box,
@@ -269,19 +282,16 @@ def propose(
             progress=progress,
             **preset.select,
         )
-        optimize = {**optimize, **selection.options, **(optimize_options or {})}
+        optimize |= {**selection.options, **(optimize_options or {})}
     trajectory = Trajectory() if record_trajectory else None
-    candidates, values = optimize_acqf_roma(
-        PosteriorMean(model),
-        box,
-        q,
-        **{
-            "timeout_sec": left(1.0),
-            "trajectory": trajectory,
-            "progress": progress,
-            **optimize,
-        },
-    )
+    stage_two = {
+        "timeout_sec": left(1.0),
+        "trajectory": trajectory,
+        "progress": progress,
+        **optimize,
+    }
+    with finish_on_interrupt() if keep_on_interrupt else nullcontext():
+        candidates, values = optimize_acqf_roma(PosteriorMean(model), box, q, **stage_two)
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
     candidates, values = candidates[order], values[order]
@@ -313,16 +323,29 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
         X, model = model.transform_inputs(X), model.encoded()
     scale = input_scale(model)
     varies = scale > 0
-    designs = (X / scale)[:, varies]
+    scale, origin = scale[varies], model.train_X[0, varies]
+    designs = (X[:, varies] - origin) / scale
     nearest = torch.full_like(X[:, 0], torch.inf)
     for chunk in chunks(model.train_X):
-        known = (chunk / scale)[:, varies]
-        distances = [
-            torch.cdist(part, known, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
-            for part in designs.split(64)
-        ]
-        nearest = torch.minimum(nearest, torch.cat(distances))
+        known = (chunk[:, varies] - origin) / scale
+        # products of matrices are fast, but cancel: they choose, differences measure
+        rough = torch.cdist(designs, known, compute_mode="use_mm_for_euclid_dist")
+        close = rough.topk(min(NUM_CLOSE, len(known)), dim=1, largest=False).indices
+        for column in close.T:
+            exact = torch.linalg.vector_norm(designs - known[column], dim=1)
+            nearest = torch.minimum(nearest, exact)
     return nearest / max(float(varies.sum()), 1.0) ** 0.5
+
+
+def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:
+    """Refuse more designs than can be started from: before stage 1, not after it."""
+    n = table.X.shape[0]
+    generated = {"batch_initial_conditions", "ic_generator", "raw_samples"} & options.keys()
+    if q > n and not generated:
+        raise ValueError(
+            f"`q` is {q}, but there are only the {n} designs of the data to start from; reduce it "
+            "(`--num`), or pass `raw_samples` in `optimize_options`."
+        )
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:

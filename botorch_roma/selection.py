@@ -228,7 +228,9 @@ def _judge_along(
     progress: bool,
 ) -> Iterator[Judgement]:
     """Judgements of the batches along the updates, then along the local search from the best."""
-    problem = search.problem
+    problem, deadline = search.problem, None
+    if timeout_sec is not None:
+        deadline = time.monotonic() + timeout_sec
     result = run_updates(
         problem.encode(search.start),
         problem.acq_function,
@@ -245,7 +247,7 @@ def _judge_along(
     ]
     yield from along
     reached = result.until(_choose(along).num_updates // result.every)
-    for r, X in enumerate(search.refine(search.distinct(reached), options)):
+    for r, X in enumerate(search.refine(search.distinct(reached), options, deadline)):
         if r:
             yield Judgement(setting, reached.num_updates, r, judge(X))
 

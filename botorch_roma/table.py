@@ -23,6 +23,9 @@ Kind = Literal["number", "integer", "boolean", "category", "sequence"]
 #: Text columns with more different values than this are no categories.
 MAX_CATEGORIES: int = 100
 
+#: Integers from here on are not all doubles.
+MAX_INTEGER: int = 2**53
+
 #: With more values than this, half of them at least have to come twice.
 MAX_RARE_CATEGORIES: int = 10
 
@@ -156,8 +159,9 @@ def read_table(
         dtype: Their precision; double for a data frame by default.
 
     Raises:
-        InputDataError: For missing or empty columns, missing values, wrong types, texts that are
-            rather names than categories, sequences that are empty.
+        InputDataError: For missing or empty columns, missing and infinite values, integers beyond
+            2**53, wrong types, texts that are rather names than categories, sequences that are
+            empty.
     """
     if isinstance(train_X, Tensor):
         if not isinstance(train_Y, Tensor):
@@ -221,18 +225,20 @@ def _from_frame(
             f"`ignore` and `sequences` both name {both}; leave each out of one of them."
         )
     frame = frame.drop(columns=ignore)
-    Y = torch.tensor(_numbers(frame, objective), dtype=dtype, device=device).unsqueeze(-1)
+    outcome = _numbers(frame, objective, "name another column")
+    Y = torch.tensor(outcome, dtype=dtype, device=device).unsqueeze(-1)
     blocks: list[Tensor] = []
     parts: list[Column] = []
+    start = 0
     for name in frame.columns.drop(objective):
-        start = sum(b.shape[1] for b in blocks)
         block, part = _read_column(frame, name, start, is_sequence=name in sequences)
         blocks.append(block.to(dtype=dtype))
         parts.append(part)
+        start += block.shape[1]
     if not parts or frame.empty:
         raise InputDataError(
             f"The table needs rows and at least one input besides {objective!r}, received "
-            f"{len(frame)} rows and the inputs {[p.name for p in parts]}."
+            f"{len(frame)} rows and the inputs {[p.name for p in parts]}; add what is missing."
         )
     return Table(torch.cat(blocks, dim=1).to(device), Y, parts, objective)
 
@@ -269,15 +275,15 @@ def _read_categories(column: pd.Series[Any], name: str, start: int) -> tuple[Ten
     is_text = types.is_string_dtype(column) or isinstance(column.dtype, types.CategoricalDtype)
     if not is_text:
         raise InputDataError(
-            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}), nor "
-            "does it hold texts; leave it out with `ignore` or encode it as numbers."
+            f"The column {name!r} is not numeric ({_first_text(column)}), nor does it hold texts; "
+            "leave it out with `ignore`, or encode it as numbers."
         )
     values = sorted(set(column.tolist()), key=str)
     names = len(values) > MAX_RARE_CATEGORIES and 2 * len(values) > len(column)
     if len(values) > MAX_CATEGORIES or names or 1 < len(values) == len(column):
         raise InputDataError(
-            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}) and "
-            f"holds {len(values)} different texts in {len(column)} rows, too many for categories; "
+            f"The column {name!r} is not numeric ({_first_text(column)}) and holds {len(values)} "
+            f"different texts in {len(column)} rows, too many for categories; correct its values, "
             "leave it out with `ignore`, or name it in `sequences`."
         )
     vocabulary = Vocabulary([str(v) or "(empty)" for v in values])
@@ -291,22 +297,45 @@ def _complete(column: pd.Series[Any], name: str) -> pd.Series[Any]:
     if missing:
         raise InputDataError(
             f"The column {name!r} has {missing} missing values (the first in row "
-            f"{int(column.isna().to_numpy().argmax())}); drop or impute these rows."
+            f"{int(column.isna().to_numpy().argmax())}, counted from 0); drop or impute these rows."
         )
     return column
 
 
-def _numbers(frame: pd.DataFrame, name: str) -> Any:
-    """A column as an array of doubles, ``n``."""
+def _numbers(frame: pd.DataFrame, name: str, other: str = "leave it out with `ignore`") -> Any:
+    """A column as an array of finite doubles, ``n``."""
+    import numpy as np
     from pandas.api import types
 
     column = frame[name]
     if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
         raise InputDataError(
-            f"The column {name!r} is not numeric (for example {column.iloc[:1].tolist()}); "
-            "leave it out with `ignore` or encode it as numbers."
+            f"The column {name!r} is not numeric ({_first_text(column)}); correct its values, or "
+            f"{other}."
         )
-    return _complete(column, name).to_numpy(dtype="float64")
+    values = _complete(column, name).to_numpy(dtype="float64")
+    bad, what = ~np.isfinite(values), "no finite number"
+    if types.is_integer_dtype(column):  # identifiers, as a rule
+        bad, what = np.abs(values) >= MAX_INTEGER, "2**53 or more, not exact as a double"
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputDataError(
+            f"The column {name!r} holds {column.iloc[row]} in row {row}, counted from 0, which is "
+            f"{what}; drop or correct such rows, or {other}."
+        )
+    return values
+
+
+def _first_text(column: pd.Series[Any]) -> str:
+    """The first value that is no number, for a message."""
+    import pandas as pd
+
+    try:
+        wrong = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
+    except (TypeError, ValueError, OverflowError):  # lists, integers of 400 digits
+        wrong = column.notna().to_numpy()
+    row = int(wrong.argmax()) if wrong.any() else 0
+    return f"row {row} holds {str(column.iloc[row])[:40]!r}"
 
 
 def _shorten(names: list[str], limit: int = 10) -> str:

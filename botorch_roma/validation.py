@@ -16,6 +16,9 @@ from torch import Tensor
 
 from botorch_roma.chunks import chunks, never_varies
 
+#: Seeds beyond, with what is added to them for members and outputs, are none for torch.
+MAX_SEED: int = 2**62
+
 
 def check_int(name: str, value: Any, *, minimum: int) -> int:
     """Return ``value`` as an int, or raise ``ValueError`` if it is none or below ``minimum``."""
@@ -25,6 +28,14 @@ def check_int(name: str, value: Any, *, minimum: int) -> int:
         number = minimum - 1
     if number < minimum:
         raise ValueError(f"`{name}` must be an integer of at least {minimum}, received {value!r}.")
+    return number
+
+
+def check_seed(name: str, value: Any) -> int:
+    """Return ``value`` as a seed, or raise ``ValueError`` if it is none that torch takes."""
+    number = check_int(name, value, minimum=0)
+    if number > MAX_SEED:
+        raise ValueError(f"`{name}` must be at most {MAX_SEED}, received {number}; choose another.")
     return number
 
 
@@ -55,11 +66,12 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 def check_device(name: str, value: str | torch.device | None) -> None:
     """Raise ``ValueError`` if nothing can be put on the device ``value``."""
     try:
-        torch.empty(0, device=value)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        torch.zeros(1, device=value).item()  # devices without data (meta) can be made, not read
+    except Exception as error:  # of a device that is not there torch raises anything
+        reason = str(error).split(". ")[0].splitlines()[0].rstrip(".")
         raise ValueError(
-            f"`{name}` must be a device of this machine, received {str(value)!r}: {reason}"
+            f"`{name}` must be a device of this machine, received {str(value)!r}: {reason}; "
+            "try 'cpu'."
         ) from None
 
 
@@ -133,13 +145,15 @@ def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
     if n < 2 or d < 1 or train_Y.shape[1] < 1:
         raise InputDataError(
             "An offline dataset needs at least two rows, one input and one outcome, received "
-            f"`train_X` of shape {tuple(train_X.shape)} and `train_Y` of {tuple(train_Y.shape)}."
+            f"`train_X` of shape {tuple(train_X.shape)} and `train_Y` of {tuple(train_Y.shape)}; "
+            "add what is missing."
         )
     constant = (train_Y == train_Y[0]).all(dim=0).nonzero().flatten().tolist()
     if constant:
         raise InputDataError(
             f"`train_Y` is constant in column {constant[0]} (value "
-            f"{train_Y[0, constant[0]].item():g}): there is nothing to learn from it."
+            f"{train_Y[0, constant[0]].item():g}): there is nothing to learn from it; choose "
+            "another outcome, or add rows that differ."
         )
 
 

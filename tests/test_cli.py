@@ -334,7 +334,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective z", r"The table has no column 'z'; its columns are \['a', 'b', 'c', 'n', 'y'\]"),
     ("--objective y --ignore z", "no column 'z'"),
     ("--objective y --ignore y", "`ignore` names the objective 'y'"),
-    ("--objective y --num 31", r"`q` .* is 31, but the 30 designs"),
+    ("--objective y --num 31", r"`q` is 31, but there are only the 30 designs .*\(`--num`\)"),
     ("--objective y --bounds a=nan:1", r"`bounds\['a'\]` must be a finite number, received nan"),
     ("--objective y --bounds a=1:0", r"`bounds` .*column 0 has lower=1\.0 and upper=0\.0"),
     ("--objective y --bounds a=1", "`--bounds` must be COLUMN=LOWER:UPPER, received 'a=1'"),
@@ -345,7 +345,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --fix a", "`--fix` must be COLUMN=VALUE, received 'a'"),
     ("--objective y --fix a=b", r"`fixed_features\['a'\]` must be a finite number, received 'b'"),
     ("--objective y --fix z=1", "`fixed_features` names the column 'z'"),
-    ("--objective y --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
+    ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
     ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
     ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
@@ -353,20 +353,31 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --device abacus", "`device` must be a device .* received 'abacus'"),
     ("--objective y --out o.xlsx", r"'o\.xlsx' must end in one of .* received '\.xlsx'"),
     ("--objective y --out no/o.csv", r"The folder '.*no' of the output does not exist"),
-    ("--objective y --out data.csv", r"'data\.csv' exists already"),
+    ("--objective y --out taken.csv", r"'taken\.csv' exists already"),
+    ("--objective y --out data.csv", r"'data\.csv' is the file that is read, .* another name"),
+    ("--objective y --out data.csv --force", r"'data\.csv' is the file that is read"),
+    ("--objective y --bounds a=0:1 --bounds a=0:2", "`--bounds` names the column 'a' 2 times"),
+    ("--objective y --fix a=0 --fix a=1", "`--fix` names the column 'a' 2 times; name it once"),
+    ("--objective y --ignore a --ignore a", "`--ignore` names the column 'a' 2 times"),
+    ("--objective y --sequence a --sequence a", "`--sequence` names the column 'a' 2 times"),
+    ("--objective y --device meta", "`device` must be a device .* received 'meta': .*try 'cpu'"),
+    (f"--objective y --seed {10**30}", f"`seed` must be at most {2**62}, received {10**30}"),
+    (f"--objective y --num {10**30}", f"`q` is {10**30}, but there are only the 30 designs"),
 ]
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_INPUT, ids=[o for o, _ in BAD_INPUT])
 def test_bad_options(tmp_path: Path, data: str, fail: Any, options: str, message: str) -> None:
     content = (tmp_path / data).read_bytes()
+    (tmp_path / "taken.csv").write_text("before")
     outcome = fail("propose", data, *options.split())
     assert outcome.status == 1
     assert re.match(f"error: .*{message}", outcome.err), outcome.err
     assert outcome.err.count("\n") == 1
     assert outcome.out == ""
-    assert [p.name for p in tmp_path.iterdir()] == ["data.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "taken.csv"]
     assert (tmp_path / data).read_bytes() == content
+    assert (tmp_path / "taken.csv").read_text() == "before"
 
 
 BAD_FILES: list[tuple[str, bytes | None, str]] = [
@@ -377,9 +388,19 @@ BAD_FILES: list[tuple[str, bytes | None, str]] = [
     ("t.csv", b"a,y\n1,2\n3,4,5,6\n", r"'t\.csv' cannot be read as csv: .*line 3"),
     ("t.parquet", b"PAR1 and no more", r"'t\.parquet' cannot be read as parquet"),
     ("t.csv", b"a,b,y\n1,one,1\n2,two,2\n", "The column 'b' is not numeric .*'one'"),
+    ("t.csv", b"a,y\n1,2\n3,4\n5,six\n", r"'y' is not numeric \(row 2 holds 'six'\); correct its"),
+    ("t.csv", b"a,y\n1,2\n1,3\n-9007199254740993,4\n", "row 2, counted from 0, .*not exact as a"),
+    ("t.csv", b"a,a,y\n1,2,3\n4,5,6\n", r"'t\.csv' has several columns named 'a'; rename them"),
+    (
+        "t.csv",
+        b"a,y\n1,2,3\n4,5,6\n",
+        r"'t\.csv' has more values in its rows than the 2 ",
+    ),
+    ("t.csv", b"a;y\n1;2\n4;5\n", r"'t\.csv' has one column, 'a;y'; separate columns by commas"),
+    ("t.csv", "a,y\n1,é\n".encode("latin-1"), "it is no text in UTF-8 .*byte 0xe9.* in UTF-8"),
     ("t.csv", b"a,y\n1,2\n,4\n3,5\n", "The column 'a' has 1 missing values .*row 1"),
     ("t.csv", b"a,y\n1,2\n3,\n", "The column 'y' has 1 missing values .*row 1"),
-    ("t.csv", b"a,y\n1,2\n3,inf\n", "`train_Y` holds 1 NaN or infinite values"),
+    ("t.csv", b"a,y\n1,2\n3,inf\n", "The column 'y' holds inf in row 1, .*no finite number"),
     ("t.csv", b"a,y\n1,2\n", r"at least two rows, .*\(1, 1\)"),
     ("t.csv", b"a,y\n1,2\n3,2\n", r"`train_Y` is constant in column 0 \(value 2\)"),
     ("t.csv", b"y\n1\n2\n", "at least one input besides 'y'"),
@@ -439,6 +460,51 @@ def test_interrupted_write(
     assert "Traceback" not in outcome.err
     assert (tmp_path / "o.csv").read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "o.csv"]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_interrupted_before_there_is_a_result(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    """In stage 1; for all of it as processes see tests/test_interrupt.py."""
+
+    def interrupted(*args: Any, **kwargs: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if existing:
+        (tmp_path / "o.csv").write_text("before")
+    monkeypatch.setattr(training.Training, "run", interrupted)
+    arguments = ("propose", data, "--objective", "y", "--num", "2", "--out", "o.csv", "--force")
+    outcome = fail(*arguments)
+    left = "is as it was" if existing else "was not written"
+    assert outcome == (130, "", f"interrupted before there was a result: 'o.csv' {left}\n")
+    assert (tmp_path / "o.csv").exists() == existing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes.\nframe 0")],
+)
+def test_out_of_memory(
+    data: str, fail: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhausted(*args: Any, **kwargs: Any) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(training.Training, "run", exhausted)
+    outcome = fail("propose", data, "--objective", "y", "--num", "2")
+    assert outcome.status == 1
+    assert outcome.err.startswith("error: the memory is used up; pass fewer rows, or a smaller")
+    assert outcome.err.count("\n") == 1
+
+
+def test_a_bug_stays_a_traceback(data: str, fail: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(training.Training, "run", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fail("propose", data, "--objective", "y", "--num", "2")
 
 
 # demo

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import pytest
@@ -60,6 +62,13 @@ def test_texts_of_a_parquet_table_have_their_type(tmp_path: Path) -> None:
 def test_texts_that_are_no_column_are_somebody_elses_error(tmp_path: Path) -> None:
     write_frame(FRAME, tmp_path / "t.csv")
     pd.testing.assert_frame_equal(read_frame(tmp_path / "t.csv", texts=["z"]), FRAME)
+
+
+def test_longest_name(tmp_path: Path) -> None:
+    """The file that is written first lies beside it, and must not have a longer name."""
+    path = tmp_path / ("x" * 251 + ".csv")
+    write_frame(FRAME, path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,5 +225,31 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There is no file '.*t\.csv'"):
         read_frame(tmp_path / "t.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"There is no file '.*folder\.csv'"):
+    with pytest.raises(FileNotFoundError, match=r"no file '.*folder\.csv', it is a folder; name"):
         read_frame(tmp_path / "folder.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    os.mkfifo(tmp_path / "pipe.csv")  # reading one would wait for ever
+    for name in ("loop.csv", "pipe.csv"):
+        with pytest.raises(FileNotFoundError, match=rf"There is no file '.*{name}'; check"):
+            read_frame(tmp_path / name)
+
+
+def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found before any work is done, although permissions tell nothing of it."""
+
+    def refuse(**kwargs: Any) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(PermissionError, match="cannot be written: Read-only file system; choose"):
+        check_output(tmp_path / "t.csv")
+
+
+def test_inputs_are_never_outputs(tmp_path: Path) -> None:
+    path, link = tmp_path / "t.csv", tmp_path / "link.csv"
+    path.write_text("before")
+    link.symlink_to(path)
+    for output in (path, link, tmp_path / "." / "t.csv"):
+        with pytest.raises(FileExistsError, match=r"is the file that is read, .* choose"):
+            check_output(output, force=True, inputs=[path])
+    assert check_output(tmp_path / "new.csv", inputs=[path, tmp_path / "missing"])

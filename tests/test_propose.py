@@ -667,6 +667,19 @@ def test_distance_of_many(X: Tensor, Y: Tensor) -> None:
     torch.testing.assert_close(distance, torch.full_like(distance, 1e-3))
 
 
+def test_distance_far_from_the_origin(X: Tensor, Y: Tensor) -> None:
+    """What products of matrices would lose, among more rows than are measured exactly."""
+    model = make(X + 1e7, Y).model
+    scale = X.std(dim=0, correction=0)
+    near = X + 1e7 + 1e-6 * scale
+    expected = torch.full_like(X[:, 0], 1e-6)
+    torch.testing.assert_close(nearest_distance(near, model), expected, rtol=0.0, atol=1e-8)
+    assert float(nearest_distance(model.train_X, model).max()) == 0.0
+    X_far = 20.0 * torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).double()
+    exact = torch.cdist(X_far / scale, X / scale).amin(dim=1) / 3**0.5
+    torch.testing.assert_close(nearest_distance(X_far, make(X, Y).model), exact)
+
+
 # Seeds, presets, time
 
 
@@ -776,7 +789,7 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"q": -1}, ValueError, r"`q` .* received -1"),
     ({"q": 1.5}, ValueError, r"`q` .* received 1\.5"),
     ({"q": True}, ValueError, r"`q` .* received True"),
-    ({"q": 31}, ValueError, r"`q` .* is 31, but the 30 designs"),
+    ({"q": 31}, ValueError, r"`q` is 31, but there are only the 30 designs"),
     ({"seed": -1}, ValueError, r"`seed` .* received -1"),
     ({"margin": -0.1}, ValueError, r"`margin` .* received -0\.1"),
     ({"margin": NAN}, ValueError, r"`margin` .* received nan"),

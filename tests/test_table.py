@@ -282,7 +282,7 @@ PAIR = torch.rand(3, 2)
 BAD_INPUT: list[tuple[Any, Any, dict[str, Any], str]] = [
     (FRAME, "z", {}, r"no column 'z'; its columns are \['a', 'n', 'on', 'y', 'remark'\]"),
     (FRAME, "y", {"ignore": ["b"]}, "no column 'b'"),
-    (FRAME, "y", {}, r"'remark' is not numeric \(for example \['x'\]\).*`ignore`"),
+    (FRAME, "y", {}, r"'remark' is not numeric \(row 0 holds 'x'\).*`ignore`"),
     (FRAME, "remark", {}, "'remark' is not numeric"),
     (FRAME.assign(a=[1.0, NAN, NAN]), "n", {"ignore": ["remark"]}, "'a' has 2 missing .* row 1"),
     (FRAME.assign(y=[1.0, 2.0, NAN]), "y", {"ignore": ["remark"]}, "'y' has 1 missing .* row 2"),
@@ -332,7 +332,7 @@ BAD_INPUT: list[tuple[Any, Any, dict[str, Any], str]] = [
         MIXED.assign(kind=["oak", 1, "oak", 1]),
         "y",
         {"sequences": ["site", "tail"]},
-        r"'kind' is not numeric \(for example \['oak'\]\), nor does it hold texts",
+        r"'kind' is not numeric \(row 0 holds 'oak'\), nor does it hold texts",
     ),
     (PAIR, PAIR[:, 0], {"ignore": ["a"]}, r"`ignore` needs a data frame, .*\['a'\]"),
 ]

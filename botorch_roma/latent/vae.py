@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from botorch_roma.limits import check_memory
 from botorch_roma.validation import check_choice, check_int
 
 Architecture = Literal["mlp", "conv"]
@@ -119,6 +120,12 @@ class SequenceVAE(nn.Module):
 
 def make_mlp(sizes: Sequence[int]) -> nn.Sequential:
     r"""Linear layers of these sizes with SiLU between them."""
+    weights = sum((a + 1) * b for a, b in pairwise(sizes))
+    check_memory(
+        f"A network of widths {tuple(sizes)}",
+        4 * weights,
+        "choose smaller `hidden_sizes` or `latent_dim`, or another encoding",
+    )
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.SiLU()]

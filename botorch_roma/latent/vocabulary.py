@@ -13,6 +13,8 @@ import torch
 from botorch.exceptions import InputDataError
 from torch import Tensor
 
+from botorch_roma.limits import check_memory
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -115,6 +117,11 @@ class Vocabulary:
                     + " are expected; "
                     + ("drop the row." if self.padded else "use a padded vocabulary or drop it.")
                 )
+        check_memory(
+            f"Padding {len(rows)} sequences to {length} symbols, the length of the longest one,",
+            8 * len(rows) * length,
+            "drop the rows of the longest ones",
+        )
         pad = len(self.symbols)
         return torch.tensor([row + [pad] * (length - len(row)) for row in rows])
 

@@ -109,6 +109,8 @@ class ProxyModel(Model):
                 kept = [i % self.num_outputs for i in output_indices]
                 transform = transform.subset_output(idcs=kept)
         if transform is not None:
+            # BoTorch's own transforms know this very type only
+            posterior = GPyTorchPosterior(distribution=posterior.distribution)
             posterior = transform.untransform_posterior(posterior, X=X)
         if posterior_transform is not None:
             return posterior_transform(posterior=posterior, X=X)
@@ -149,6 +151,23 @@ class ProxyModel(Model):
         )
 
 
+class IndependentPosterior(GPyTorchPosterior):
+    r"""A Gaussian posterior whose variances are what they are.
+
+    GPyTorch takes those below 1e-10 (1e-6 in single precision) for failed decompositions and lifts
+    them, which is wrong by orders of magnitude for outcomes of a small scale.
+    """
+
+    def __init__(self, distribution: MultivariateNormal, variance: Tensor) -> None:
+        super().__init__(distribution=distribution)
+        self._variance = variance
+
+    @property
+    def variance(self) -> Tensor:
+        r"""The variance, ``batch x q x m``."""
+        return self._variance
+
+
 def independent_posterior(mean: Tensor, variance: Tensor) -> GPyTorchPosterior:
     r"""A posterior with mean and variance ``batch x q x m`` and diagonal covariance."""
     if mean.shape[-1] == 1:
@@ -156,7 +175,7 @@ def independent_posterior(mean: Tensor, variance: Tensor) -> GPyTorchPosterior:
     else:
         diagonal = DiagLinearOperator(variance.reshape(*variance.shape[:-2], -1))
         mvn = MultitaskMultivariateNormal(mean, diagonal)  # interleaved: point-major
-    return GPyTorchPosterior(distribution=mvn)
+    return IndependentPosterior(mvn, variance)
 
 
 def select_outputs(posterior: Any, output_indices: list[int]) -> Posterior:

@@ -26,12 +26,14 @@ from torch.nn import Parameter, ParameterList
 
 from botorch_roma.chunks import chunks, column_std, transformed_moments
 from botorch_roma.latent.encoding import Encoding
+from botorch_roma.limits import check_memory
 from botorch_roma.mapped import temporary_table
 from botorch_roma.models.base import ProxyModel
-from botorch_roma.network import ProxyNetwork
+from botorch_roma.network import ProxyNetwork, check_architecture
 from botorch_roma.validation import (
     check_int,
     check_noise_variances,
+    check_seed,
     check_training_data,
     warn_constant_columns,
 )
@@ -49,13 +51,27 @@ def _may_learn(transform: InputTransform) -> bool:
 _LEARN_NOTHING = ("botorch.models.transforms.input", "botorch_roma.latent.", "torch.nn.")
 
 
-def _check_scale(name: str, mean: Tensor, std: Tensor) -> None:
-    r"""Raise where a transform made values that are not finite, or values overflow."""
-    bad = (~torch.isfinite(mean + std)).nonzero().flatten().tolist()
-    if bad:
+def _check_encoded_size(train_X: Tensor, encoded_dim: int, copy: bool) -> None:
+    n = train_X.shape[0] if copy else 1
+    check_memory(
+        f"The encoding of `train_X`, {n} rows of {encoded_dim} columns,",
+        n * encoded_dim * train_X.element_size(),
+        "pass `copy=False`, fewer rows, or another encoding",
+        train_X.device,
+    )
+
+
+def _check_scale(name: str, mean: Tensor, std: Tensor, transform: object) -> None:
+    r"""Raise where a transform made values that are not finite, or squares over- or underflow."""
+    info = torch.finfo(std.dtype)
+    lowest, highest = info.tiny**0.5, info.max**0.5
+    bad = ~torch.isfinite(mean + std) | (std >= highest) | ((std < lowest) & (std > 0))
+    if bad.any():
+        i = int(bad.nonzero()[0])
         raise InputDataError(
-            f"`{name}` cannot be z-scored: after its transform column {bad[0]} has mean "
-            f"{mean[bad[0]].item():g} and standard deviation {std[bad[0]].item():g}."
+            f"`{name}` cannot be z-scored: {'after its transform ' if transform else ''}column {i} "
+            f"has mean {mean[i].item():g} and standard deviation {std[i].item():g}, which must lie "
+            f"between {lowest:.0e} and {highest:.0e} in {std.dtype}; rescale the column."
         )
 
 
@@ -119,8 +135,14 @@ class RoMAModel(ProxyModel):
         if not isinstance(input_transform, Encoding):  # of its constant tokens a model sees nothing
             warn_constant_columns(train_X)
         self.num_members = check_int("num_members", num_members, minimum=1)
-        self.seed = check_int("seed", seed, minimum=0)
+        self.seed = check_seed("seed", seed)
         self.copies_data = copy
+        d = train_X.shape[1]
+        if isinstance(input_transform, Encoding):
+            d = input_transform.encoded_dim
+            _check_encoded_size(train_X, d, copy)
+        networks = self.num_members * train_Y.shape[1]
+        check_architecture(d, hidden_sizes, networks, activation, train_X.element_size())
         if train_Yvar is not None:
             check_noise_variances(train_Yvar, train_Y)
         data = {"train_X": train_X, "train_Y": train_Y, "train_Yvar": train_Yvar}
@@ -137,8 +159,12 @@ class RoMAModel(ProxyModel):
                 Y_tf, _ = outcome_transform(self.train_Y, self.train_Yvar, X=self.train_X)
                 self.outcome_transform = outcome_transform.eval()
         y_mean, y_std = Y_tf.mean(dim=0), column_std(Y_tf)
-        for name, mean, std in (("x", x_mean, x_std), ("y", y_mean, y_std)):
-            _check_scale(f"train_{name.upper()}", mean, std)
+        moments = (
+            ("x", x_mean, x_std, input_transform),
+            ("y", y_mean, y_std, outcome_transform),
+        )
+        for name, mean, std, transform in moments:
+            _check_scale(f"train_{name.upper()}", mean, std, transform)
             self.register_buffer(f"{name}_mean", mean)
             self.register_buffer(f"{name}_std", torch.where(std != 0, std, torch.ones_like(std)))
         self.register_buffer("variance_scale", torch.ones_like(self.y_mean))

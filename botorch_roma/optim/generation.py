@@ -10,12 +10,14 @@ The adaptation restarts from the fitted weights at every update. All candidates 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from botorch.acquisition import AcquisitionFunction
+from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.logging import logger
 from torch import Tensor
@@ -23,6 +25,7 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.chunks import chunks
+from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
@@ -218,6 +221,7 @@ def run_updates(
     feasible_set.check_nonlinear(X)
     ascent = _Ascent(X, acq_function, options, points_per_batch)
     snapshots, every, updates = [X], 1, 0
+    before: float | None = None
     bar = track(
         range(options.num_updates),
         total=options.num_updates,
@@ -225,9 +229,20 @@ def run_updates(
         enabled=progress,
     )
     for t in bar:
-        if timeout_sec is not None and time.monotonic() - start >= timeout_sec:
+        now = time.monotonic()
+        last = 0.0 if before is None else now - before  # one more that takes as long has to fit
+        if timeout_sec is not None and now + last - start >= timeout_sec:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
+        if is_interrupted():
+            warnings.warn(
+                f"Interrupted after {t} of {options.num_updates} updates: the candidates reached "
+                "by then are returned.",
+                OptimizationWarning,
+                stacklevel=3,
+            )
+            break
+        before = now
         step = ascent.step(X, trajectory)
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from botorch_roma._compat import outcome_constraints, replace_modules
 from botorch_roma.chunks import chunks, column_std
+from botorch_roma.limits import check_memory
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.base import independent_posterior, select_outputs
 from botorch_roma.models.roma import RoMAModel
@@ -159,7 +160,8 @@ def _measured_outcomes(model: RoMAModel, X: Tensor) -> Tensor:
 def distinct_keys(X: Tensor, scale: Tensor) -> list[bytes]:
     r"""One hashable key per row of ``n x d``: its cell in a grid as fine as the tolerance."""
     unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * DISTINCT_TOLERANCE
-    cells = torch.round(X.detach().double() / unit.double()).long().cpu().numpy()
+    # doubles, for integers overflow far from the origin; 0.0 makes one zero of both
+    cells = torch.round(X.detach().double() / unit.double()).add_(0.0).cpu().numpy()
     return [row.tobytes() for row in cells]
 
 
@@ -221,7 +223,21 @@ def gen_top_designs(
             equality_constraints=equality_constraints,
             scale=scale,
         )
-    rows = torch.arange(model.train_X.shape[0], device=model.train_X.device)
+    n, d = model.train_X.shape
+    if raw_samples is not None:
+        check_memory(
+            f"`raw_samples` is {raw_samples}: drawing so many designs of {d} columns",
+            raw_samples * d * model.train_X.element_size(),
+            "reduce it",
+            model.train_X.device,
+        )
+    need, most = q * num_restarts, n + (raw_samples or 0)
+    if need > most:
+        raise ValueError(
+            f"`q` times `num_restarts` is {need}, but there are only {most} designs to start from; "
+            "reduce `q`, or pass `raw_samples` or `batch_initial_conditions`."
+        )
+    rows = torch.arange(n, device=model.train_X.device)
     values, feasible = measured_acquisition_values(acq_function, rows)
     designs = _Designs(model.train_X)
     if raw_samples is not None:
@@ -238,7 +254,6 @@ def gen_top_designs(
     order = values.argsort(descending=True, stable=True)
     order = torch.cat([order[feasible[order]], order[~feasible[order]]])
     order = torch.cat([order[inside[order]], order[~inside[order]]])
-    need = q * num_restarts
     chosen = _first_distinct(designs, order, need, feasible_set, scale)
     outside = int((~inside[order[chosen]]).sum())
     if outside and len(chosen) == need:

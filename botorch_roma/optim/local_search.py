@@ -9,6 +9,7 @@ candidate asks the proxy that is adapted to it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,6 +17,7 @@ from botorch.acquisition import AcquisitionFunction
 from torch import Tensor
 
 from botorch_roma._compat import replace_modules
+from botorch_roma.interrupt import is_interrupted
 from botorch_roma.optim.generation import make_adaptations
 from botorch_roma.optim.initializers import distinct_keys, roma_models
 from botorch_roma.optim.options import RoMAOptions
@@ -64,6 +66,7 @@ def local_search(
     scale: Tensor,
     allowed: Callable[[Tensor], Tensor] | None = None,
     X_avoid: Tensor | None = None,
+    deadline: float | None = None,
 ) -> Iterator[Tensor]:
     r"""The best ``n`` of designs and their neighbours, round after round.
 
@@ -76,6 +79,7 @@ def local_search(
         scale: Length unit of each column, ``d``, in which designs are told apart.
         allowed: Which of ``r x d`` designs may be returned, ``r`` of bool; all by default.
         X_avoid: Designs that may not be returned, ``m x d``.
+        deadline: No round begins after this, in seconds of ``time.monotonic``.
 
     Yields:
         ``n x d`` after each round, distinct.
@@ -84,7 +88,8 @@ def local_search(
     pool = _Pool(X, scale, allowed, X_avoid)
     for _ in range(num_rounds):
         fresh = pool.take_fresh()
-        if not len(fresh):
+        late = deadline is not None and time.monotonic() >= deadline
+        if late or is_interrupted() or not len(fresh):
             break
         found = []
         for part in fresh.split(group):

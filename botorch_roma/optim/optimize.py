@@ -5,6 +5,7 @@ r"""
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -168,6 +169,7 @@ def optimize_acqf_roma(
         reencode_every=reencode_every,
         local_search_rounds=local_search_rounds,
     )
+    start = time.monotonic()
     search = Search.prepare(
         acq_function,
         bounds,
@@ -185,8 +187,11 @@ def optimize_acqf_roma(
         X_avoid=X_avoid,
         ic_gen_kwargs=ic_gen_kwargs,
     )
-    if timeout_sec is not None:
+    deadline = None
+    if timeout_sec is not None:  # preparing is a part of it
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+        deadline = start + timeout_sec
+        timeout_sec = max(deadline - time.monotonic(), 1e-3)
     problem = search.problem
     result = run_updates(
         problem.encode(search.start),
@@ -198,7 +203,7 @@ def optimize_acqf_roma(
         trajectory=trajectory,
         progress=progress,
     )
-    X, values = search.finish(result, settings, best_only=return_best_only)
+    X, values = search.finish(result, settings, best_only=return_best_only, deadline=deadline)
     return X, values if return_acq_values else None
 
 

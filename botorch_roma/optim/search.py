@@ -163,10 +163,15 @@ class Search:
         )
 
     def finish(
-        self, result: UpdateResult, settings: RoMAOptions, *, best_only: bool
+        self,
+        result: UpdateResult,
+        settings: RoMAOptions,
+        *,
+        best_only: bool,
+        deadline: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
-        *_, X = self.refine(self.distinct(result), settings)
+        *_, X = self.refine(self.distinct(result), settings, deadline)
         _warn_infeasible(X, self.designs, self.scale)
         values = final_values(self.acq_function, X.unsqueeze(1))
         if not best_only:
@@ -192,7 +197,9 @@ class Search:
             start=self.start if self.encoding is not None else None,
         )
 
-    def refine(self, X: Tensor, settings: RoMAOptions) -> Iterator[Tensor]:
+    def refine(
+        self, X: Tensor, settings: RoMAOptions, deadline: float | None = None
+    ) -> Iterator[Tensor]:
         r"""Candidates ``B x d``, and what each round of the local search makes of them."""
         yield X
         if self.encoding is not None and settings.local_search_rounds:
@@ -204,6 +211,7 @@ class Search:
                 scale=self.scale,
                 allowed=self._stays,
                 X_avoid=self.X_avoid,
+                deadline=deadline,
             )
 
     def _stays(self, X: Tensor) -> Tensor:

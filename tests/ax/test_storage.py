@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("ax")
 
 from ax.api.client import Client
+from ax.exceptions.storage import JSONDecodeError
 
 from botorch_roma.ax import (
     attach_offline_data,
@@ -128,3 +129,19 @@ def test_sqlite(attached: bool, table: pd.DataFrame, quick: dict[str, Any], tmp_
     node, loaded = generate_in_a_new_process("sqlite", place)
     assert node == "RoMA"
     assert_same(loaded, client.get_next_trials(max_trials=2))
+
+
+def test_json_builds_registered_classes_only(
+    table: pd.DataFrame, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    """Files that are damaged, or name anything else, are refused, and nothing is executed."""
+    path = tmp_path / "client.json"
+    make_client(table, "roma", quick).save_to_json_file(str(path))
+    whole = path.read_text()
+    assert '"OfflineNode"' in whole
+    path.write_text(whole.replace('"OfflineNode"', '"os.system"'))
+    with pytest.raises(JSONDecodeError, match=r"has a type os\.system that is not registered"):
+        Client.load_from_json_file(str(path))
+    path.write_text(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="line 1 column"):
+        Client.load_from_json_file(str(path))

@@ -394,7 +394,7 @@ class TestCandidates:
             timeout_sec=4.0,
             trajectory=trajectory,
         )
-        assert len(trajectory.predicted) == 3
+        assert len(trajectory.predicted) == 2
         assert num_distinct(X) == 5
 
     def test_trajectory_holds_vectors(self, request: pytest.FixtureRequest, name: str) -> None:

@@ -70,7 +70,7 @@ def test_more_than_there_are() -> None:
     acq_function = PosteriorMean(table(ROWS, OUTCOMES))
     with pytest.raises(ValueError, match=r"`q` times `num_restarts` is 5, .* 5 designs .* only 4"):
         gen_top_designs(acq_function, SQUARE, q=5, num_restarts=1)
-    with pytest.raises(ValueError, match=r"is 6, .* only 4"):
+    with pytest.raises(ValueError, match=r"is 6, .* only 5 designs to start from"):
         gen_top_designs(acq_function, SQUARE, q=2, num_restarts=3)
 
 

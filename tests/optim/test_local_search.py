@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import time
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from botorch_roma import RoMAModel, RoMAOptions, fit_roma_model, optimize_acqf_roma
 from botorch_roma.adaptation import adapt_roma_model
+from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import ColumnEncoding, NumericEncoding, OneHotEncoding, Vocabulary
 from botorch_roma.optim import local_search as module
 from botorch_roma.optim.encoded import encoded_problem
@@ -78,6 +81,15 @@ class TestSearch:
         left = ALL[ALL[:, 4] == 0.0]
         left = left[(left != best[0]).any(dim=1)]
         assert rows(found) == rows(left[height(left).topk(2).indices])
+
+    def test_no_round_begins_after_the_deadline(self) -> None:
+        assert run(ALL[:1], deadline=time.monotonic() - 1.0) == []
+        assert len(run(ALL[:1], deadline=time.monotonic() + 100.0)) > 1
+
+    def test_an_interrupt_ends_it(self) -> None:
+        with finish_on_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            assert run(ALL[:1]) == []
 
     def test_nan_is_no_gain(self) -> None:
         def values(X: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:

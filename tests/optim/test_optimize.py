@@ -662,7 +662,7 @@ def test_time_budget_returns_valid_candidates(model: RoMAModel, bounds: Tensor) 
         trajectory=trajectory,
         inequality_constraints=[HALF_SPACE],
     )
-    assert len(trajectory.predicted) == 49
+    assert len(trajectory.predicted) == 48  # preparing takes its share
     assert num_distinct(X) == 4
     assert evaluate_feasibility(X.unsqueeze(1), [HALF_SPACE]).all()
 
@@ -730,7 +730,7 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"q": -1}, ValueError, r"`q` .* received -1"),
     ({"q": 1.5}, ValueError, r"`q` .* received 1\.5"),
     ({"q": True}, ValueError, r"`q` .* received True"),
-    ({"q": 41}, ValueError, r"`q` times `num_restarts` is 41, but the 40 designs"),
+    ({"q": 41}, ValueError, r"`q` times `num_restarts` is 41, but there are only 40 designs"),
     ({"num_restarts": 0}, ValueError, r"`num_restarts` .* at least 1, received 0"),
     ({"raw_samples": 0}, ValueError, r"`raw_samples` .* received 0"),
     ({"timeout_sec": 0.0}, ValueError, r"`timeout_sec` .* above 0 seconds, received 0\.0"),

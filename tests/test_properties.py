@@ -1,0 +1,332 @@
+"""Of all public functions: shapes, types, bounds, the same for the same seed, distinct designs."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from botorch.acquisition import PosteriorMean
+from botorch.optim import optimize_acqf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from botorch_roma import (
+    RoMAModel,
+    adapt_roma_model,
+    fit_roma_model,
+    gen_candidates_roma,
+    optimize_acqf_roma,
+    propose,
+)
+from botorch_roma.latent import (
+    ColumnEncoding,
+    LogitsEncoding,
+    NumericEncoding,
+    OneHotEncoding,
+    Vocabulary,
+)
+from botorch_roma.network import ACTIVATIONS
+
+FIT: dict[str, Any] = {"epochs": 1, "num_ascent_steps": 1}
+OPTIMIZE: dict[str, Any] = {"num_updates": 3, "num_adaptation_steps": 2, "lr": 0.3}
+
+few = settings(max_examples=12)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+seeds = st.integers(0, 2**31)
+
+
+@st.composite
+def tables(draw: st.DrawFn, max_outputs: int = 2) -> tuple[Tensor, Tensor]:
+    """Designs, some of them repeated, and outcomes, with columns of various scales."""
+    n, d = draw(st.integers(4, 25)), draw(st.integers(1, 6))
+    m, dtype = draw(st.integers(1, max_outputs)), draw(dtypes)
+    generator = torch.Generator().manual_seed(draw(seeds))
+    X = torch.rand(n, d, generator=generator, dtype=torch.double)
+    X = X * 10.0 ** draw(st.integers(-6, 6)) + draw(st.sampled_from([0.0, 1.0]))
+    if draw(st.booleans()):
+        X = torch.cat([X, X[:2]])
+    Y = torch.rand(len(X), m, generator=generator, dtype=torch.double)
+    return X.to(dtype), (Y * 10.0 ** draw(st.integers(-6, 6))).to(dtype)
+
+
+@st.composite
+def models(draw: st.DrawFn, max_outputs: int = 2) -> RoMAModel:
+    """Models before they are fitted."""
+    X, Y = draw(tables(max_outputs))
+    return RoMAModel(
+        X,
+        Y,
+        hidden_sizes=draw(st.lists(st.integers(1, 9), min_size=1, max_size=3)),
+        num_members=draw(st.integers(1, 3)),
+        activation=draw(st.sampled_from(sorted(ACTIVATIONS))),
+        seed=draw(seeds),
+    )
+
+
+def box(X: Tensor) -> Tensor:
+    return torch.stack([X.min(dim=0).values, X.max(dim=0).values])
+
+
+def count(X: Tensor) -> int:
+    return len(torch.unique(X, dim=0))
+
+
+def equal(model: RoMAModel, other: RoMAModel) -> bool:
+    return all(torch.equal(a, other.state_dict()[k]) for k, a in model.state_dict().items())
+
+
+def check_designs(X: Tensor, bounds: Tensor, q: int) -> None:
+    assert X.shape == (q, bounds.shape[1])
+    assert X.dtype == bounds.dtype
+    assert bool((bounds[0] <= X).all())
+    assert bool((bounds[1] >= X).all())
+    assert count(X) == q
+
+
+@few
+@given(model=models(), batch=st.lists(st.integers(1, 3), max_size=2), q=st.integers(1, 3))
+def test_model(model: RoMAModel, batch: list[int], q: int) -> None:
+    X, m = model.train_X, model.num_outputs
+    rows = torch.arange(q * torch.Size(batch).numel()) % len(X)
+    points = X[rows].reshape(*batch, q, -1)
+    posterior = model.posterior(points)
+    assert posterior.mean.shape == posterior.variance.shape == (*batch, q, m)
+    assert posterior.mean.dtype == posterior.variance.dtype == X.dtype
+    assert posterior.rsample(torch.Size([2])).shape == (2, *batch, q, m)
+    assert model(points).shape == (model.num_members, *batch, q, m)
+    assert bool((posterior.variance > 0).all())
+    assert torch.equal(
+        model.subset_output([m - 1]).posterior(points).mean, posterior.mean[..., -1:]
+    )
+    # at a point alone it is what it is among others
+    alone = model.posterior(points.reshape(-1, X.shape[1])[:1])
+    unit = model.y_std
+    first = posterior.mean.reshape(-1, m)[:1]
+    torch.testing.assert_close(alone.mean / unit, first / unit, rtol=1e-4, atol=1e-4)
+
+
+@few
+@given(model=models(), seed=seeds, keep=st.sampled_from(["last", "best"]))
+def test_fit(model: RoMAModel, seed: int, keep: Any) -> None:
+    twin, other = copy.deepcopy(model), copy.deepcopy(model)
+    data = model.train_X.clone()
+    history = fit_roma_model(model, seed=seed, keep=keep, **FIT)
+    torch.rand(3)  # the global generator plays no part
+    assert fit_roma_model(twin, seed=seed, keep=keep, **FIT).loss == history.loss
+    assert equal(model, twin)
+    fit_roma_model(other, seed=seed + 1, keep=keep, **FIT)
+    assert not equal(model, other)
+    assert model.is_fitted
+    assert torch.equal(model.train_X, data)
+    assert len(history.loss) == len(history.validation_loss) == len(history.seconds) == 1
+    assert set(history.validation_indices) <= set(range(len(data)))
+    assert bool((model.variance_scale > 0).all())
+    assert all(torch.isfinite(t).all() and t.dtype == data.dtype for t in model.network.tensors)
+
+
+@few
+@given(
+    model=models(),
+    b=st.integers(1, 4),
+    mode=st.sampled_from(["per_candidate", "shared"]),
+    radius=st.sampled_from([0.0, 1e-3, 0.5]),
+)
+def test_adapt(model: RoMAModel, b: int, mode: Any, radius: float) -> None:
+    fit_roma_model(model, seed=0, **FIT)
+    before, X = copy.deepcopy(model.state_dict()), model.train_X[:b]
+    adapted = adapt_roma_model(model, X, mode=mode, radius=radius)
+    assert adapted.batch_shape == (b,)
+    posterior = adapted.posterior(X.unsqueeze(1))
+    assert posterior.mean.shape == posterior.variance.shape == (b, 1, model.num_outputs)
+    assert posterior.mean.dtype == X.dtype
+    assert bool(torch.isfinite(posterior.mean).all())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    again = adapt_roma_model(model, X, mode=mode, radius=radius).posterior(X.unsqueeze(1))
+    assert torch.equal(again.mean, posterior.mean)
+    if radius == 0.0:
+        plain = model.posterior(X.unsqueeze(1)).mean
+        torch.testing.assert_close(
+            posterior.mean, plain, rtol=1e-4, atol=1e-4 * float(model.y_std.max())
+        )
+
+
+@pytest.mark.filterwarnings("ignore:.* candidates found no design of their own")
+@few
+@given(
+    model=models(max_outputs=1),
+    data=st.data(),
+    num_restarts=st.integers(1, 2),
+    shrink=st.booleans(),
+)
+def test_optimize(model: RoMAModel, data: st.DataObject, num_restarts: int, shrink: bool) -> None:
+    fit_roma_model(model, seed=0, **FIT)
+    X = model.train_X
+    q = data.draw(st.integers(1, count(X) // num_restarts), label="q")
+    bounds = box(X)
+    acq_function = PosteriorMean(model)
+    candidates, values = optimize_acqf_roma(acq_function, bounds, q, num_restarts, **OPTIMIZE)
+    check_designs(candidates, bounds, q)
+    assert values is not None
+    assert values.shape == (q,)
+    assert torch.equal(values, acq_function(candidates.unsqueeze(1)))
+    again, _ = optimize_acqf_roma(acq_function, bounds, q, num_restarts, **OPTIMIZE)
+    assert torch.equal(again, candidates)
+    if shrink and X.shape[1] > 1:
+        fixed = {0: X[0, 0].item()}
+        held, _ = optimize_acqf_roma(acq_function, bounds, 1, fixed_features=fixed, **OPTIMIZE)
+        assert held[0, 0] == X[0, 0]
+    everything, _ = optimize_acqf_roma(
+        acq_function, bounds, q, num_restarts, return_best_only=False, **OPTIMIZE
+    )
+    assert everything.shape == (num_restarts, q, X.shape[1])
+    assert count(everything.flatten(end_dim=1)) == num_restarts * q
+
+
+@few
+@given(model=models(max_outputs=1), b=st.integers(1, 4), seed=seeds)
+def test_gen_candidates(model: RoMAModel, b: int, seed: int) -> None:
+    fit_roma_model(model, seed=0, **FIT)
+    bounds, acq_function = box(model.train_X), PosteriorMean(model)
+    start = model.train_X[:b].unsqueeze(1)
+    X, values = gen_candidates_roma(
+        start, acq_function, lower_bounds=bounds[0], upper_bounds=bounds[1], options=OPTIMIZE
+    )
+    assert X.shape == start.shape
+    assert X.dtype == start.dtype
+    assert values.shape == (b,)
+    assert torch.equal(values, acq_function(X))
+    assert bool((bounds[0] <= X).all())
+    assert bool((bounds[1] >= X).all())
+    again, _ = gen_candidates_roma(start, acq_function, *bounds, options=OPTIMIZE)
+    assert torch.equal(again, X)
+    if model.train_X.dtype == torch.double:
+        found, _ = optimize_acqf(
+            acq_function,
+            bounds,
+            q=1,
+            num_restarts=b,
+            raw_samples=8,
+            options={**OPTIMIZE, "seed": seed % 1000},
+            gen_candidates=gen_candidates_roma,
+        )
+        check_designs(found, bounds, 1)
+
+
+kinds = {
+    "number": st.floats(-1e3, 1e3).map(lambda v: round(v, 3)),
+    "integer": st.integers(-9, 9),
+    "boolean": st.booleans(),
+    "category": st.sampled_from(["oak", "fir"]),
+    "sequence": st.text("acgt", min_size=1, max_size=3),
+}
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> pd.DataFrame:
+    """Tables of all kinds of columns; one of numbers keeps all rows distinct."""
+    n = draw(st.integers(6, 15))
+    names = draw(st.lists(st.sampled_from(sorted(kinds)), max_size=3, unique=True))
+    columns = {k: draw(st.lists(kinds[k], min_size=n, max_size=n)) for k in names}
+    return pd.DataFrame({"x": [i / 8 for i in range(n)], **columns, "y": [i * i for i in range(n)]})
+
+
+@few
+@given(frame=frames(), data=st.data(), minimize=st.booleans(), seed=seeds)
+def test_propose(frame: pd.DataFrame, data: st.DataObject, minimize: bool, seed: int) -> None:
+    q = data.draw(st.integers(1, len(frame)), label="q")
+    options: dict[str, Any] = {
+        "q": q,
+        "minimize": minimize,
+        "seed": seed,
+        "sequences": [c for c in frame if c == "sequence"],
+        "fit_options": FIT,
+        "model_options": {"hidden_sizes": (4,)},
+        "optimize_options": OPTIMIZE,
+    }
+    proposal = propose_quietly(frame, **options)
+    table = proposal.to_frame()
+    inputs = [c for c in frame if c != "y"]
+    assert list(table) == [*inputs, "predicted_mean", "predicted_std", "distance"]
+    assert len(table.drop_duplicates(inputs)) == q
+    assert table["predicted_mean"].is_monotonic_decreasing or minimize
+    assert table["predicted_mean"].is_monotonic_increasing or not minimize
+    assert (table["predicted_std"] > 0).all()
+    assert (table["distance"] >= 0).all()
+    for name in inputs:
+        if name == "sequence":
+            letters = set("".join(frame[name]))
+            assert all(1 <= len(s) <= frame[name].str.len().max() for s in table[name])
+            assert set("".join(table[name])) <= letters
+        elif name == "category":
+            assert set(table[name]) <= set(frame[name])
+        else:
+            assert table[name].dtype == frame[name].dtype
+            assert table[name].between(frame[name].min(), frame[name].max()).all()
+    pd.testing.assert_frame_equal(propose_quietly(frame, **options).to_frame(), table)
+
+
+def propose_quietly(frame: pd.DataFrame, **options: Any) -> Any:
+    import warnings
+
+    with warnings.catch_warnings():  # of columns that never vary and start designs that come back
+        warnings.simplefilter("ignore")
+        return propose(frame, "y", **options)
+
+
+@st.composite
+def encodings(draw: st.DrawFn) -> ColumnEncoding:
+    """Encodings of mixed columns."""
+    blocks: list[Any] = []
+    for kind in draw(st.lists(st.sampled_from("noL"), min_size=1, max_size=4)):
+        symbols = "abcdef"[: draw(st.integers(2, 6))]
+        vocabulary = Vocabulary(symbols, padded=draw(st.booleans()))
+        length = draw(st.integers(1, 4))
+        if kind == "n":
+            blocks.append(NumericEncoding(torch.tensor([[-2.0] * length, [3.0] * length])))
+        else:
+            blocks.append((OneHotEncoding if kind == "o" else LogitsEncoding)(vocabulary, length))
+    return ColumnEncoding(blocks)
+
+
+@given(encoding=encodings(), dtype=dtypes, seed=seeds, lead=st.lists(st.integers(1, 3), max_size=2))
+def test_encodings(
+    encoding: ColumnEncoding, dtype: torch.dtype, seed: int, lead: list[int]
+) -> None:
+    """Any vector stands for a design, which stays what it is; vectors of designs are in bounds."""
+    bounds = encoding.bounds.to(dtype)
+    generator = torch.Generator().manual_seed(seed)
+    unit = torch.rand(*lead, encoding.encoded_dim, generator=generator, dtype=torch.double)
+    designs = encoding.to(dtype).decode(bounds[0] + (bounds[1] - bounds[0]) * unit.to(dtype))
+    assert designs.shape == (*lead, encoding.dim)
+    assert designs.dtype == dtype
+    limits = encoding.design_bounds.to(dtype)
+    assert bool((designs >= limits[0]).all())
+    assert bool((designs <= limits[1]).all())
+    Z = encoding.encode(designs)
+    assert Z.shape == (*lead, encoding.encoded_dim)
+    assert Z.dtype == dtype
+    assert bool((bounds[0] <= Z).all())
+    assert bool((bounds[1] >= Z).all())
+    assert torch.equal(encoding.decode(Z), designs)
+    torch.testing.assert_close(encoding.snap(Z), Z)
+
+
+@given(strings=st.lists(st.text(min_size=1, max_size=6), min_size=1, max_size=8), data=st.data())
+def test_vocabularies(strings: list[str], data: st.DataObject) -> None:
+    """Different sequences have different tokens, whatever the others are, and come back."""
+    vocabulary = Vocabulary.from_strings(strings)
+    tokens = vocabulary.tokenize(strings)
+    assert tokens.dtype == torch.long
+    assert tokens.shape == (len(strings), max(map(len, strings)))
+    assert bool((tokens >= 0).all())
+    assert int(tokens.max()) < vocabulary.num_classes
+    assert count(tokens) == len(set(strings))
+    assert Vocabulary.from_strings(data.draw(st.permutations(strings))) == vocabulary
+    one = data.draw(st.sampled_from(strings))
+    alone = vocabulary.tokenize([one], length=tokens.shape[1])
+    assert torch.equal(alone[0], tokens[strings.index(one)])
+    assert vocabulary.to_strings(alone) == [one]
