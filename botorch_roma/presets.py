@@ -157,7 +157,7 @@ def _selected(settings: PaperSettings, latent_epochs: int) -> Preset:
     return Preset(
         name="selected",
         model={"num_members": 3},
-        optimize={"radius": 0.05, "lr": 0.03, "num_updates": 300, "local_search_rounds": 50},
+        optimize={"radius": 0.05, "lr": 0.015, "num_updates": 300, "local_search_rounds": 50},
         select={},
     )
 
