@@ -20,6 +20,10 @@ stacks (:class:`~botorch_roma.network.StackedWeights`), one network for each of 
 ``N`` points a network. ``N = 1`` is the per-candidate form, ``N = B`` the shared one.
 :mod:`botorch_roma.reference` holds the same by autograd, as the specification; the loop around
 the adaptation gradient is :mod:`botorch_roma.inner_loop`.
+
+.. [Cao2007listnet]
+    Z. Cao, T. Qin, T.-Y. Liu, M.-F. Tsai, and H. Li. Learning to Rank: From Pairwise Approach to
+    Listwise Approach. ICML, 2007.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ from botorch_roma.network import (
 )
 
 Loss = Literal["nll", "squared_error"]
+
+#: Of stage 1 alone: the ranking loss looks at a minibatch as a whole.
+TrainingLoss = Literal["nll", "squared_error", "listnet"]
 FirstLayer = Literal["auto", "dense", "reduced"]
 
 
@@ -94,6 +101,36 @@ def head_gradient(
     return 0.5 * squared + log_std, scaled, slope
 
 
+def training_loss(
+    mean: Tensor,
+    raw_log_std: Tensor,
+    Y: Tensor,
+    loss: TrainingLoss,
+    noise_variance: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""Loss of the points of a list, and its derivatives with respect to the two heads.
+
+    ``"listnet"`` [Cao2007listnet]_ is the cross-entropy between ``softmax(Y)`` and
+    ``softmax(mean)`` over the list: of the outcomes it sees the differences, of the predictions
+    neither their mean nor the log-std head.
+
+    Args:
+        mean: Predicted mean, ``... x N``, one list in each line.
+        raw_log_std: Log-std before the soft bound, same shape.
+        Y: Standardised targets, same shape.
+        loss: See above; others point by point, as :func:`head_gradient`.
+        noise_variance: As there; not for ``"listnet"``.
+
+    Returns:
+        As :func:`head_gradient`, scaled so that the mean over the list is its loss.
+    """
+    if loss != "listnet":
+        return head_gradient(mean, raw_log_std, Y, loss, noise_variance)
+    n = Y.shape[-1]
+    target, log_share = torch.softmax(Y, dim=-1), torch.log_softmax(mean, dim=-1)
+    return -n * target * log_share, n * (log_share.exp() - target), None
+
+
 def settle_label(mean: Tensor, pseudo_label: Tensor) -> Tensor:
     r"""Pseudo labels, with the prediction itself where the two differ by rounding only.
 
@@ -109,7 +146,7 @@ def training_gradient(
     Z: Tensor,
     Y: Tensor,
     *,
-    loss: Loss,
+    loss: TrainingLoss,
     activation: Activation,
     out: StackedWeights,
     noise_variance: Tensor | None = None,
@@ -121,7 +158,7 @@ def training_gradient(
         weights: The weights of ``S`` networks.
         Z: Standardised inputs, ``S x N x d``.
         Y: Standardised targets, ``S x N``.
-        loss: See :func:`head_gradient`.
+        loss: See :func:`training_loss`.
         activation: The activation function.
         out: Tensors that receive the gradient, shaped as ``weights``.
         noise_variance: Known variance of the noise in ``Y``, ``S x N``.
@@ -138,7 +175,7 @@ def training_gradient(
         h.append(value)
         slopes.append(slope)
     mean, raw = (affine(head, h[-1]).squeeze(-1) for head in (weights.mean, weights.log_std))
-    value, d_mean, d_raw = head_gradient(mean, raw, Y, loss, noise_variance)
+    value, d_mean, d_raw = training_loss(mean, raw, Y, loss, noise_variance)
     e_mean = (d_mean / Y.shape[-1]).unsqueeze(-1)
     back = e_mean * weights.mean.weight
     torch.bmm(e_mean.mT, h[-1], out=out.mean.weight)

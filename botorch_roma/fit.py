@@ -23,7 +23,7 @@ from typing import Any, get_args
 
 import torch
 
-from botorch_roma.closed_form import FirstLayer, Loss
+from botorch_roma.closed_form import FirstLayer, TrainingLoss
 from botorch_roma.limits import check_memory
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.training import FitHistory, Keep, Training
@@ -33,7 +33,7 @@ from botorch_roma.validation import check_choice, check_float, check_int, check_
 def fit_roma_model(
     model: RoMAModel,
     *,
-    loss: Loss = "nll",
+    loss: TrainingLoss = "nll",
     noise_std: float = 0.2,
     radius: float = 0.005,
     num_ascent_steps: int = 5,
@@ -57,7 +57,10 @@ def fit_roma_model(
 
     Args:
         model: The model to train.
-        loss: ``"nll"`` (Gaussian, the authors' code) or ``"squared_error"`` (the paper).
+        loss: ``"nll"`` (Gaussian, the authors' code), ``"squared_error"`` (the paper), or
+            ``"listnet"`` [Cao2007listnet]_: minibatches are ranked, and the predictions for the
+            data get mean and deviation of the outcome afterwards. Predictions rank designs then;
+            how far apart they are says little.
         noise_std: Standard deviation of the input noise in z-scored units.
         radius: Radius of the weight ball relative to each tensor's norm; 0 trains plainly.
         num_ascent_steps: Number ``K`` of normalised ascent steps that use up the radius.
@@ -84,6 +87,7 @@ def fit_roma_model(
         ValueError: For options out of range.
         InputDataError: If ``num_validation`` leaves fewer than two rows to train on.
         ModelFittingError: If the loss becomes non-finite; the model is left as it was.
+        UnsupportedError: For ``"listnet"`` and a model with known noise variances.
 
     Example:
         >>> history = fit_roma_model(model, epochs=50, seed=0)
@@ -161,7 +165,7 @@ def _fit(
     **options: Any,
 ) -> list[FitHistory]:
     """Check the options and train."""
-    for name, choices in (("loss", Loss), ("first_layer", FirstLayer)):
+    for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer)):
         check_choice(name, options[name], get_args(choices))
     check_choice("keep", keep, get_args(Keep))
     for name in ("noise_std", "radius"):

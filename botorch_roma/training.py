@@ -18,14 +18,19 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from botorch.exceptions import InputDataError
-from botorch.exceptions.errors import ModelFittingError
+from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from botorch.logging import logger
 from scipy.stats import rankdata
 from torch import Tensor
 
-from botorch_roma.closed_form import FirstLayer, Loss, head_gradient, training_gradient
+from botorch_roma.closed_form import (
+    FirstLayer,
+    TrainingLoss,
+    training_gradient,
+    training_loss,
+)
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
+from botorch_roma.network import Layer, StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.rows import StandardizedRows
@@ -38,6 +43,10 @@ Keep = Literal["last", "best"]
 
 #: Without ``epochs``, training takes about this many minibatches, and at least 20 epochs.
 DEFAULT_NUM_BATCHES: int = 5_000
+
+
+#: Rows predicted at once.
+PREDICTED_ROWS: int = 8192
 
 
 @dataclass
@@ -97,7 +106,7 @@ class Training:
         models: Sequence[RoMAModel],
         seeds: Sequence[int],
         *,
-        loss: Loss,
+        loss: TrainingLoss,
         noise_std: float,
         radius: float,
         num_ascent_steps: int,
@@ -108,7 +117,7 @@ class Training:
         warm_start: bool,
         first_layer: FirstLayer,
     ) -> None:
-        self.loss: Loss = loss
+        self.loss: TrainingLoss = loss
         self.first_layer = first_layer
         self.noise_std, self.radius = noise_std, radius
         self.num_ascent_steps = num_ascent_steps if radius > 0 else 0
@@ -150,6 +159,11 @@ class Training:
         self.T = _joined([T for T, _ in outcomes])
         known = [V for _, V in outcomes if V is not None]
         self.V = _joined(known) if known else None
+        if self.V is not None and self.loss == "listnet":
+            raise UnsupportedError(
+                "`loss` is 'listnet', which ranks outcomes and has no use for `train_Yvar`, the "
+                "variances of their noise; train with 'nll', or leave them out."
+            )
         self.validation, kept = [], []
         for m, seed in enumerate(self.seeds):
             offset = n * m if len(outcomes) > 1 else 0
@@ -170,7 +184,7 @@ class Training:
             start = model.network.weights if warm_start else _initial_weights(model, seed)
             flat.append(torch.cat([t.detach().flatten(1) for t in start.tensors()], dim=1))
         self.theta = torch.cat(flat)
-        if self.loss == "squared_error":  # constant, since this loss does not train it
+        if self.loss != "nll":  # constant, since these losses do not train it
             self.theta[:, -(self.shapes[-1].numel() + self.shapes[-2].numel()) :] = 0.0
         self.perturbed, self.gradient = torch.empty_like(self.theta), torch.empty_like(self.theta)
         sizes = torch.tensor([s.numel() for s in self.shapes])
@@ -343,9 +357,11 @@ class Training:
 
     def _predict(self, m: int) -> tuple[Tensor, Tensor]:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
+        return self._predict_at(m, self.validation[m].Z)
+
+    def _predict_at(self, m: int, Z: Tensor | StandardizedRows) -> tuple[Tensor, Tensor]:
         count = self.members * self.outputs
         weights = self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
-        Z = self.validation[m].Z
         parts = [Z] if isinstance(Z, Tensor) else Z.chunks()
         heads = [stacked_heads(weights, part, self.activation) for part in parts]
         mean, raw = (torch.cat(values, dim=1) for values in zip(*heads, strict=True))
@@ -358,7 +374,7 @@ class Training:
         _, T, V, _ = self.validation[m]
         targets, noise = (None if t is None else t.mT.expand_as(mean) for t in (T, V))
         assert targets is not None
-        value, _, _ = head_gradient(mean, raw, targets, self.loss, noise)
+        value, _, _ = training_loss(mean, raw, targets, self.loss, noise)
         scores = [rank_correlation(p, t) for p, t in zip(mean.mean(dim=0), T.mT, strict=True)]
         return value.mean(dim=-1).flatten(), sum(scores) / len(scores)
 
@@ -384,10 +400,27 @@ class Training:
             low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
         return high.squeeze(-1)
 
+    def _standardize_outputs(self, m: int) -> None:
+        r"""Give what each network of model ``m`` predicts for its data mean 0 and deviation 1.
+
+        A ranking loss leaves both free, and stage 2 counts in standard deviations of the outcome.
+        """
+        parts = self.rows[m].split(PREDICTED_ROWS)
+        mean = torch.cat([self._predict_at(m, self.Z[rows])[0] for rows in parts], dim=-1)
+        mean = mean.flatten(end_dim=1)
+        count = self.members * self.outputs
+        head = Layer(*(t[m * count : (m + 1) * count] for t in self.theta_views.mean))
+        std = mean.std(dim=-1, correction=0, keepdim=True)
+        std = torch.where(std > 0, std, torch.ones_like(std))
+        head.bias.sub_(mean.mean(dim=-1, keepdim=True)).div_(std)
+        head.weight.div_(std.unsqueeze(-1))
+
     def write_back(self) -> None:
         """Copy weights and calibration into the models, now that nothing can fail."""
         count = self.members * self.outputs
         for m, model in enumerate(self.models):
+            if self.loss == "listnet":
+                self._standardize_outputs(m)
             model.variance_scale.copy_(self._variance_scale(m))
             pairs = zip(model.network.tensors, self.theta_views.tensors(), strict=True)
             for parameter, value in pairs:

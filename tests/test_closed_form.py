@@ -9,10 +9,12 @@ from torch import Tensor
 from botorch_roma.closed_form import (
     LayerFactors,
     Loss,
+    TrainingLoss,
     adaptation_gradient,
     head_gradient,
     settle_label,
     training_gradient,
+    training_loss,
 )
 from botorch_roma.network import (
     ACTIVATIONS,
@@ -117,13 +119,26 @@ def test_no_noise_is_as_unknown_noise(loss: Loss) -> None:
             torch.testing.assert_close(one, other)
 
 
+def test_listnet_is_the_cross_entropy_of_the_softmaxes() -> None:
+    mean, raw, Y = draw(3, 7), draw(3, 7, seed=1), 2.0 * draw(3, 7, seed=2)
+    mean.requires_grad_()
+    value, d_mean, d_raw = training_loss(mean, raw, Y, "listnet")
+    lists = torch.nn.functional.cross_entropy(mean, Y.softmax(dim=1), reduction="none")
+    torch.testing.assert_close(value.mean(dim=1), lists)
+    (expected,) = torch.autograd.grad(value.sum(), mean)
+    torch.testing.assert_close(d_mean, expected)
+    assert d_raw is None
+    shifted, _, _ = training_loss(mean + 5.0, raw, Y + 3.0, "listnet")
+    torch.testing.assert_close(shifted, value)
+
+
 class TestTrainingGradient:
     @every_network
     @every_depth
-    @every_loss
+    @pytest.mark.parametrize("loss", [*LOSSES, "listnet"])
     @pytest.mark.parametrize(("num_points", "noisy"), [(1, False), (6, False), (6, True)])
     def test_is_that_of_autograd(
-        self, num_points: int, noisy: bool, loss: Loss, depth: int, activation: str
+        self, num_points: int, noisy: bool, loss: TrainingLoss, depth: int, activation: str
     ) -> None:
         phi = ACTIVATIONS[activation]
         weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
@@ -140,13 +155,15 @@ class TestTrainingGradient:
             outputs = [reference_forward(network_of(current, s), z, phi) for z in Z[s]]
             mean, raw = (torch.stack(t) for t in zip(*outputs, strict=True))
             noise = None if V is None else V[s]
-            expected.append(head_gradient(mean, raw, Y[s], loss, noise)[0].mean())
+            expected.append(training_loss(mean, raw, Y[s], loss, noise)[0].mean())
         torch.testing.assert_close(value, torch.stack(expected).detach())
         gradients = torch.autograd.grad(sum(expected), tensors, allow_unused=True)
         for got, gradient in zip(out.tensors(), gradients, strict=True):
             if gradient is None:
-                assert loss == "squared_error"
+                assert loss != "nll"
                 assert not got.any()
+            elif loss == "listnet":  # which has no gradient in the bias of the mean
+                torch.testing.assert_close(got, gradient, rtol=1e-10, atol=1e-14)
             else:
                 assert relative_error(got, gradient) < 1e-10
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from botorch.exceptions import InputDataError
-from botorch.exceptions.errors import ModelFittingError
+from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from botorch.models.transforms import Log, Normalize, Standardize
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,7 +100,7 @@ class TestReproducible:
         assert_equal_weights(model, fitted(seed=0))
 
     @pytest.mark.parametrize("m", [1, 2])
-    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    @pytest.mark.parametrize("loss", ["nll", "squared_error", "listnet"])
     def test_members_are_trained_as_if_alone(self, loss: Any, m: int) -> None:
         together = fitted(m, {"num_members": 3}, loss=loss, num_validation=0, seed=5)
         for e in range(3):
@@ -118,7 +118,7 @@ class TestReproducible:
 
 
 class TestTraining:
-    @pytest.mark.parametrize("loss", ["nll", "squared_error"])
+    @pytest.mark.parametrize("loss", ["nll", "squared_error", "listnet"])
     @pytest.mark.parametrize("activation", ["softplus", "silu", "tanh"])
     def test_learns_an_easy_function(self, activation: str, loss: Any) -> None:
         model = make_model(num_members=2, activation=activation)
@@ -175,6 +175,24 @@ class TestTraining:
         model = fitted(loss="squared_error")
         assert not any(t.any() for t in model.network.weights.log_std)
         assert any(t.any() for t in fitted(loss="nll").network.weights.log_std)
+
+    @pytest.mark.parametrize("copy", [True, False])
+    def test_ranking_leaves_predictions_on_the_scale_of_the_outcome(self, copy: bool) -> None:
+        model = make_model(2, num_members=2, copy=copy)
+        fit(model, loss="listnet", epochs=20, lr=1e-2, num_validation=0)
+        with torch.no_grad():
+            mean = model.network(model.standardize_inputs(model.train_X))[0]
+        torch.testing.assert_close(mean.mean(dim=1), torch.zeros(4).double(), rtol=0, atol=1e-10)
+        torch.testing.assert_close(mean.std(dim=1, correction=0), torch.ones(4).double())
+        assert not any(t.any() for t in model.network.weights.log_std)
+
+    def test_ranking_side_by_side(self) -> None:
+        alone, model = make_model(), make_model()
+        options = {**{k: v for k, v in QUICK.items() if k != "seed"}, "loss": "listnet"}
+        fit_roma_model(alone, seed=3, **options)
+        fit_roma_models([make_model(), model], seeds=[2, 3], **options)
+        for a, b in zip(alone.network.tensors, model.network.tensors, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
     def test_warm_start(self) -> None:
         model = fitted(epochs=40, lr=2e-2, radius=0.0)
@@ -571,7 +589,7 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"loss": "mse"}, r"`loss` must be one of \['nll', 'squared_error'\], received 'mse'"),
+            ({"loss": "mse"}, r"`loss` must be one of \['nll', .* 'listnet'\], received 'mse'"),
             ({"keep": "first"}, r"`keep` must be one of \['last', 'best'\], received 'first'"),
             ({"noise_std": -0.1}, "`noise_std` must be a finite number .*received -0.1"),
             ({"radius": -0.1}, "`radius` must be a finite number at least 0, received -0.1"),
@@ -671,6 +689,11 @@ class TestNoiseVariances:
 
 
 class TestSeveralModels:
+    def test_ranking_has_no_use_for_it(self) -> None:
+        model = RoMAModel(draw(N, D), easy(draw(N, D)), train_Yvar=draw(N, 1))
+        with pytest.raises(UnsupportedError, match=r"`loss` is 'listnet', .* for `train_Yvar`"):
+            fit(model, loss="listnet")
+
     @pytest.mark.parametrize("model_options", [{}, {"num_members": 2}, {"train_Yvar": True}])
     @pytest.mark.parametrize("options", [{}, {"num_validation": 0}, {"keep": "best"}])
     @pytest.mark.parametrize("shared", [True, False])
