@@ -13,6 +13,7 @@ the data.
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -206,8 +207,8 @@ def _fit_to_the_rest(
         rest = RoMAModel(
             model.train_X[rows],
             model.train_Y[rows],
-            getattr(model, "input_transform", None),
-            getattr(model, "outcome_transform", None),
+            copy.deepcopy(getattr(model, "input_transform", None)),
+            copy.deepcopy(getattr(model, "outcome_transform", None)),
             train_Yvar=None if model.train_Yvar is None else model.train_Yvar[rows],
             hidden_sizes=model.network.hidden_sizes,
             num_members=model.num_members,

@@ -7,6 +7,7 @@ import torch
 from botorch.acquisition import PosteriorMean
 from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError, UnsupportedError
+from botorch.models.transforms import Normalize, Standardize
 from torch import Tensor
 
 from botorch_roma import RoMAModel, fit_roma_model, optimize_acqf_roma
@@ -79,6 +80,14 @@ class TestSelect:
         top = rest.train_Y.topk(8, dim=0).values.median()
         measured = model.standardize_outcomes(top.view(1, 1)).item()
         assert result.start_score == pytest.approx(measured)
+
+    def test_the_judge_is_left_as_it_was(self, model: RoMAModel) -> None:
+        X, Y = model.train_X, model.train_Y
+        judge = RoMAModel(X, Y, Normalize(2), Standardize(1), hidden_sizes=(8,))
+        fit_roma_model(judge, seed=0, **FIT)
+        before = {name: t.clone() for name, t in judge.state_dict().items()}
+        select_options(judge, BOUNDS, 8, fit_options=FIT, optimize_options={"num_updates": 2})
+        assert all(torch.equal(t, before[name]) for name, t in judge.state_dict().items())
 
     def test_stops_where_the_way_leads_down(self, model: RoMAModel) -> None:
         """A proxy fitted to a slope climbs over the top; the judge has seen the other side."""
