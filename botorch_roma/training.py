@@ -42,7 +42,7 @@ DEFAULT_NUM_BATCHES: int = 5_000
 
 @dataclass
 class FitHistory:
-    r"""What happened during :func:`fit_roma_model`, one entry per finished epoch.
+    r"""What happened during :func:`~botorch_roma.fit.fit_roma_model`, one entry per finished epoch.
 
     Attributes:
         loss: Mean training loss at the perturbed weights, on noisy inputs.
