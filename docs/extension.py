@@ -26,6 +26,9 @@ ELSEWHERE = ("botorch.exceptions.errors", "ax.exceptions.core", "ax.exceptions.g
 #: Names that modules import for type checkers only.
 SHORT = {"pd": "pandas", "Figure": "matplotlib.figure.Figure", "Tensor": "torch.Tensor"}
 
+#: Bars of a norm, which browsers would stretch over all that stands on one side of them.
+_NORM = re.compile("<mo((?: class=[^>]*)?)>([‖∥])</mo>")
+
 _CITATION = re.compile(r"^\.\. \[(\w+)\]$")
 
 
@@ -189,6 +192,7 @@ def _math(as_block: bool) -> Any:
 
     def visit(writer: Any, node: nodes.Element) -> None:
         formula = tex2mathml(node.astext(), as_block=as_block)
+        formula = _NORM.sub(r'<mo stretchy="false"\1>\2</mo>', formula)
         writer.body.append(f'<div class="math-block">{formula}</div>' if as_block else formula)
         raise nodes.SkipNode
 
