@@ -24,6 +24,7 @@ include_patterns = [
     "docs/**.md",
     "docs/**.rst",
     "benchmarks/results/README.md",
+    "benchmarks/results/speed_targets.md",
     "benchmarks/results/development/report.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",

@@ -164,6 +164,12 @@ def _defined_as(dotted: str) -> str | None:
     return None
 
 
+def leave_tables_out(app: Sphinx, doctree: nodes.document) -> None:
+    """Tables that a benchmark wrote are reached by links; they need no entry in the menu."""
+    if app.env.docname.startswith("benchmarks/"):
+        app.env.metadata[app.env.docname].setdefault("orphan", "")
+
+
 def link_to_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """A link to a module of the package leads to its highlighted source."""
     for node in list(doctree.findall(download_reference)):
@@ -208,6 +214,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("autodoc-process-signature", tidy_signature)
     app.connect("autodoc-process-bases", tidy_bases)
     app.connect("missing-reference", resolve_name)
+    app.connect("doctree-read", leave_tables_out)
     app.connect("doctree-resolved", link_to_code)
     app.connect("build-finished", write_entrance)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -83,7 +83,7 @@ def make_tables() -> dict[str, pd.DataFrame]:
     measured = data.assign(activity=-strength, toxicity=0.1 * data["x1"], cost=data["x2"] + 1.0)
     return {
         "data": data.assign(strength=-strength),
-        "designs": data.drop(columns="x2").assign(strength=-strength),
+        "designs": data.assign(x2=data["x2"] / 9, strength=-strength),
         "dna": pd.DataFrame({"site": sites, "binding": [s.count("a") for s in sites]}),
         "measured": measured.drop(columns=["x3", "x4"]),
     }
