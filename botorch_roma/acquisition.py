@@ -36,8 +36,13 @@ class ConstrainedPosteriorMean(AnalyticAcquisitionFunction):
         outcome_scale: Standard deviation of each outcome in the data, ``m``; 1 by default.
 
     Example:
-        >>> acq = ConstrainedPosteriorMean(model, transform, outcome_constraints=(A, b))
-        >>> optimize_acqf_roma(acq, bounds, q=128)
+        >>> from botorch.acquisition.objective import ScalarizedPosteriorTransform
+        >>> model = RoMAModel(train_X, torch.cat([train_Y, train_X[:, :1]], dim=1))
+        >>> history = fit_roma_model(model)
+        >>> first = ScalarizedPosteriorTransform(torch.tensor([1.0, 0.0]).to(train_Y))
+        >>> A, b = torch.tensor([[0.0, 1.0]]).to(train_Y), torch.tensor([[0.6]]).to(train_Y)
+        >>> acq = ConstrainedPosteriorMean(model, first, outcome_constraints=(A, b))
+        >>> candidates, values = optimize_acqf_roma(acq, bounds, q=128)
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def fit_roma_models(
 
     Example:
         >>> models = [RoMAModel(train_X, train_Y) for _ in range(8)]
-        >>> fit_roma_models(models, seeds=range(8))
+        >>> histories = fit_roma_models(models, seeds=range(8))
     """
     call = inspect.signature(fit_roma_model).bind(None, **options)
     call.apply_defaults()

@@ -19,6 +19,7 @@ from botorch_roma.latent.space import SequenceEncoding
 from botorch_roma.table import Table
 from botorch_roma.validation import check_bounds, check_choice, constant_columns
 
+#: Bounds of all inputs, or of some columns by name.
 Bounds = Tensor | Mapping[str, tuple[float, float]]
 
 
@@ -31,7 +32,8 @@ def make_encoding(
         table: The table.
         bounds: Bounds of the designs, ``2 x d``.
         sequences: ``"one_hot"``, ``"logits"`` or ``"latent"``; an encoding is taken as it is.
-        latent_options: Arguments of :meth:`LatentSpace.fit`.
+        latent_options: Arguments of
+            :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
     """
     if isinstance(sequences, Encoding):
         return sequences

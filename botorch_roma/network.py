@@ -148,6 +148,7 @@ class FactoredLayer(NamedTuple):
         return product.baddbmm_(torch.bmm(h, inner.mT), outer)
 
 
+#: The weights of a layer, one set for each candidate, in either form.
 AnyLayer = Layer | FactoredLayer
 
 

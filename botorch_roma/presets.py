@@ -28,6 +28,7 @@ class PaperSettings(NamedTuple):
     epochs: int
 
 
+#: The rows of the paper's table, by task.
 PAPER_SETTINGS: dict[str, PaperSettings] = {
     "superconductor": PaperSettings(5e-4, 3e-3, 50),
     "dkitty": PaperSettings(5e-3, 3e-3, 50),
@@ -196,8 +197,10 @@ def get_preset(
 
     Example:
         >>> preset = get_preset("paper", "superconductor")
-        >>> fit_roma_model(model, **preset.fit)
-        >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **preset.optimize)
+        >>> history = fit_roma_model(model, **preset.fit)
+        >>> best, values = optimize_acqf_roma(
+        ...     PosteriorMean(model), bounds, q=128, **preset.optimize
+        ... )
     """
     check_choice("preset", name, PRESETS)
     settings, latent_epochs = PAPER_SETTINGS.get(task or ""), PAPER_LATENT_EPOCHS

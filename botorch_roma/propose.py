@@ -208,7 +208,7 @@ def propose(
     Example:
         >>> proposal = propose(pd.read_csv("designs.csv"), "strength", q=128)
         >>> proposal.to_frame().to_csv("candidates.csv", index=False)
-        >>> propose(pd.read_csv("dna.csv"), "binding", sequences=["site"])
+        >>> proposal = propose(pd.read_csv("dna.csv"), "binding", sequences=["site"])
     """
     sign = _direction(maximize, minimize)
     check_int("q", q, minimum=1)

@@ -51,7 +51,7 @@ PREDICTED_ROWS: int = 8192
 
 @dataclass
 class FitHistory:
-    r"""What happened during :func:`fit_roma_model`, one entry per finished epoch.
+    r"""What happened during :func:`~botorch_roma.fit.fit_roma_model`, one entry per finished epoch.
 
     Attributes:
         loss: Mean training loss at the perturbed weights, on noisy inputs.

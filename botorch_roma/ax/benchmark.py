@@ -48,8 +48,10 @@ def offline_benchmark_method(
             apply.
 
     Example:
-        >>> problem = get_benchmark_problem("hartmann6", num_trials=17)
-        >>> method = offline_benchmark_method(num_offline_trials=16)
+        >>> from ax.benchmark.benchmark import benchmark_replication
+        >>> from ax.benchmark.problems.registry import get_benchmark_problem
+        >>> problem = get_benchmark_problem("hartmann6", num_trials=4)
+        >>> method = offline_benchmark_method(num_offline_trials=3)
         >>> benchmark_replication(problem, method, seed=0).optimization_trace
     """
     check_choice("method", method, get_args(Comparison))

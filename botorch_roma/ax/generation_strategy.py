@@ -184,7 +184,7 @@ def gp_generation_strategy(
 
     Example:
         >>> roma_arms = roma_generation_strategy().gen(experiment, n=64)
-        >>> gp_arms = gp_generation_strategy().gen(experiment, n=8)
+        >>> gp_arms = gp_generation_strategy().gen(experiment, n=2)
     """
     check_int("max_gp_rows", max_gp_rows, minimum=2)
     return GenerationStrategy(nodes=[OfflineNode("GP", [_gp_spec(max_gp_rows, seed)])], name=name)

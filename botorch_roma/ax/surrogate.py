@@ -45,8 +45,12 @@ def roma_surrogate_spec(
         fit_options: Options of :func:`~botorch_roma.fit.fit_roma_model`.
 
     Example:
-        >>> Generators.BOTORCH_MODULAR(
-        ...     experiment=experiment, surrogate=RoMASurrogate(roma_surrogate_spec()),
+        >>> from ax.adapter.registry import Generators
+        >>> from botorch_roma.acquisition import ConstrainedPosteriorMean
+        >>> from botorch_roma.ax import RoMAAcquisition
+        >>> adapter = Generators.BOTORCH_MODULAR(
+        ...     experiment=experiment, data=experiment.lookup_data(),
+        ...     surrogate=RoMASurrogate(roma_surrogate_spec()),
         ...     acquisition_class=RoMAAcquisition, botorch_acqf_class=ConstrainedPosteriorMean,
         ... )
     """

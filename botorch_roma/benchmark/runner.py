@@ -53,7 +53,7 @@ def run_benchmark(
         progress: Show a progress bar on standard error.
 
     Returns:
-        One row per task, method and seed: the fields of
+        One row for each task, method and seed, with the fields of
         :func:`~botorch_roma.benchmark.jobs.run_identity` and of
         :func:`~botorch_roma.benchmark.jobs.score`, ``refused`` (why there are none), and
         ``peak_memory_mb`` (of the process, with the data).

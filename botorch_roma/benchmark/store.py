@@ -57,7 +57,7 @@ class RunStore:
 
     Example:
         >>> store = RunStore(Path("runs.jsonl"))
-        >>> store.append(records)
+        >>> store.append([record])
         >>> store.frame()
     """
 

@@ -68,6 +68,7 @@ class ColumnEncoding(Encoding):
         ValueError: For no blocks.
 
     Example:
+        >>> from botorch_roma.latent import OneHotEncoding, Vocabulary
         >>> numbers = NumericEncoding(torch.tensor([[0.0, 0.0], [1.0, 5.0]]))
         >>> kind = OneHotEncoding(Vocabulary(["oak", "fir", "ash"]), 1)
         >>> ColumnEncoding([numbers, kind]).encode(torch.tensor([[0.5, 2.0, 1.0]]))

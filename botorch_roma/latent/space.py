@@ -53,9 +53,11 @@ class LatentSpace(TokenEncoding):
             decoding, or else an optimisation is refused; 0 to be warned instead.
 
     Example:
-        >>> space = LatentSpace.fit(tokens, Vocabulary("acgt"))
+        >>> dna = Vocabulary("acgt")
+        >>> tokens = dna.tokenize(strings)
+        >>> space = LatentSpace.fit(tokens, dna)
         >>> model = RoMAModel(tokens.double(), train_Y, input_transform=space)
-        >>> fit_roma_model(model)
+        >>> history = fit_roma_model(model)
         >>> best, values = optimize_acqf_roma(PosteriorMean(model), space.design_bounds, q=128)
     """
 
@@ -215,7 +217,7 @@ def make_sequence_encoding(
         name: ``"one_hot"``, ``"logits"`` or ``"latent"``, which is trained on ``tokens``.
         tokens: The sequences of the data, ``n x L``.
         vocabulary: The tokens.
-        latent_options: Arguments of :meth:`LatentSpace.fit`; of no use to the others.
+        latent_options: Arguments of :meth:`.LatentSpace.fit`; of no use to the others.
 
     Raises:
         ValueError: For an unknown name.

@@ -19,9 +19,9 @@ from torch import Tensor
 
 
 class ProxyModel(Model):
-    r"""Base class of :class:`RoMAModel` and :class:`AdaptedRoMAModel`.
+    r"""Base class of ``RoMAModel`` and ``AdaptedRoMAModel``.
 
-    A subclass provides :meth:`_member_moments` on standardised inputs, and the buffers
+    A subclass provides ``_member_moments`` on standardised inputs, and the buffers
     ``x_mean``, ``x_std`` (``d``), ``y_mean``, ``y_std``, ``variance_scale`` (``m``).
     """
 

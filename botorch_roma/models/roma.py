@@ -263,7 +263,7 @@ class RoMAModel(ProxyModel):
     def encoded(self) -> RoMAModel:
         r"""A copy whose inputs are what the input transform makes of designs.
 
-        Networks and outcomes are the same; :attr:`train_X` holds the transformed designs: in a
+        Networks and outcomes are the same; ``train_X`` holds the transformed designs: in a
         temporary file, where those of this model were not copied.
         """
         new = copy.deepcopy(self)

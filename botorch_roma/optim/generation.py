@@ -89,7 +89,7 @@ def gen_candidates_roma(
         ValueError, UnsupportedError, InfeasibilityError: For bounds, constraints and options.
 
     Example:
-        >>> optimize_acqf(
+        >>> best, values = optimize_acqf(
         ...     PosteriorMean(model), bounds, q=1, num_restarts=128, raw_samples=512,
         ...     gen_candidates=gen_candidates_roma, return_best_only=False,
         ... )

@@ -231,7 +231,9 @@ def optimize_acqfs_roma(
         ValueError, InfeasibilityError, CandidateGenerationError: As :func:`optimize_acqf_roma`.
 
     Example:
-        >>> optimize_acqfs_roma([PosteriorMean(model) for model in models], bounds, q=128)
+        >>> models = [RoMAModel(train_X, train_Y) for _ in range(2)]
+        >>> histories = fit_roma_models(models, seeds=[0, 1])
+        >>> batches = optimize_acqfs_roma([PosteriorMean(m) for m in models], bounds, q=128)
     """
     arguments = _arguments(bounds, q, options)
     refuse(**{name: arguments[name] for name in (*_REFUSED, "trajectory", "timeout_sec")})

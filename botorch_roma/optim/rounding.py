@@ -29,8 +29,9 @@ class DiscreteRounding:
         one_hot_groups: Indices of the columns of each one-hot encoded input.
 
     Example:
-        >>> rounding = DiscreteRounding(FeasibleSet(bounds), {3: [0.0, 1.0, 2.0]})
-        >>> optimize_acqf_roma(acq, bounds, q=128, post_processing_func=rounding)
+        >>> rounding = DiscreteRounding(FeasibleSet(bounds), {3: [0.0, 0.5, 1.0]})
+        >>> acq = PosteriorMean(model)
+        >>> best, values = optimize_acqf_roma(acq, bounds, q=128, post_processing_func=rounding)
     """
 
     def __init__(

@@ -129,10 +129,12 @@ def from_design_bench(
     Raises:
         ValueError: If ``task`` is no task of Design-Bench, or ``symbols`` do not fit it.
 
-    Example:
-        >>> from botorch_roma.tasks.design_bench_compat import enable
-        >>> design_bench = enable("~/design_bench_data")
-        >>> task = from_design_bench(design_bench.make("Superconductor-RandomForest-v0"))
+    Example, where Design-Bench and its data are there::
+
+        from botorch_roma.tasks.design_bench_compat import enable
+
+        design_bench = enable("~/design_bench_data")
+        task = from_design_bench(design_bench.make("Superconductor-RandomForest-v0"))
     """
     if not all(hasattr(task, name) for name in ("dataset", "oracle", "predict")):
         raise ValueError(

@@ -124,9 +124,10 @@ def enable(data_dir: PathLike | None = None, *, cache_dir: PathLike | None = Non
         UnsupportedError: If another version than 2.0.20 is.
         RuntimeError: If it was imported before, without this function.
 
-    Example:
-        >>> design_bench = enable("~/design_bench_data")
-        >>> task = from_design_bench(design_bench.make("TFBind8-Exact-v0"))
+    Example, where Design-Bench and its data are there::
+
+        design_bench = enable("~/design_bench_data")
+        task = from_design_bench(design_bench.make("TFBind8-Exact-v0"))
     """
     if not is_enabled() and "design_bench" in sys.modules:
         raise RuntimeError(

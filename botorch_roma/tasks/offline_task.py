@@ -62,7 +62,8 @@ class OfflineTask:
     Example:
         >>> task = load_task("hartmann6")
         >>> X0, Y0 = task.start_designs(128)
-        >>> Y1 = task.evaluate(candidates)  # the one call, at the very end
+        >>> proposal = propose(task.X, task.Y, task.bounds)
+        >>> Y1 = task.evaluate(proposal.candidates)  # the one call, at the very end
         >>> task.normalize(Y1, scale="full").median()
     """
 

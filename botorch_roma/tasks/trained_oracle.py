@@ -266,8 +266,9 @@ def train_oracle(
     Raises:
         ValueError: If the oracle of the task is not a trained one.
 
-    Example:
-        >>> print(train_oracle(load_utr()))  # rank correlation on held-out rows, and more
+    Example, where the data of the task are there::
+
+        print(train_oracle(load_task("utr")))  # rank correlation on held-out rows, and more
     """
     oracle = task._oracle
     if not isinstance(oracle, TrainedOracle):
