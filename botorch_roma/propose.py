@@ -37,7 +37,7 @@ from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
-from botorch_roma.selection import Selection, select_options
+from botorch_roma.selection import HIDDEN_FRACTION, Selection, check_rows, select_options
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_device,
@@ -235,6 +235,8 @@ def propose(
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
     _check_number(q, table, optimize_options or {})
+    if preset.select is not None:
+        check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     encoding = make_encoding(
         table,
         box,

@@ -4,7 +4,7 @@ How far to go, without a query: the shift is simulated one level down.
     1. hide the best fifth of the measured designs,
     2. fit a proxy to the rest and optimise from the best of that, with each setting in question,
     3. let the ensemble that has seen everything judge the batch along its way: the mean of its
-       members less twice their spread, and what was measured where that is known,
+       members less twice their spread, and the truth for designs that were hidden,
     4. take the setting that it likes best, and go as far as brings most of the gain.
 
 What lies beyond the best measured designs nobody knows; what lies beyond the best of the rest is in
@@ -142,8 +142,7 @@ def select_options(
         >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **selection.options)
     """
     start = time.monotonic()
-    if check_float("hidden_fraction", hidden_fraction, exclusive=True) > 0.9:
-        raise ValueError(f"`hidden_fraction` must be at most 0.9, received {hidden_fraction!r}.")
+    left = check_rows(model.train_X.shape[0], q, hidden_fraction)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     if not settings:
@@ -154,16 +153,17 @@ def select_options(
         )
     if not model.is_fitted:
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
+    order = model.train_Y[:, 0].argsort(stable=True)
     rest = _fit_to_the_rest(
-        model, hidden_fraction, q, seed, {"progress": progress, **(fit_options or {})}, timeout_sec
+        model, order[:left], seed, {"progress": progress, **(fit_options or {})}, timeout_sec
     )
-    judge, judgements = _Judge(model), list[Judgement]()
+    judge, judgements = _Judge(model, order[left:]), list[Judgement]()
     common = {"progress": progress, **(optimize_options or {})}
     for i, changes in enumerate(settings):
-        left = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
-        if left is not None and left <= 0 and judgements:
+        seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
+        if seconds is not None and seconds <= 0 and judgements:
             break
-        budget = None if left is None else max(left / (len(settings) - i), 1e-3)
+        budget = None if seconds is None else max(seconds / (len(settings) - i), 1e-3)
         search, options = prepare_search(
             PosteriorMean(rest), bounds, q, **{**common, **changes, "timeout_sec": budget}
         )
@@ -183,23 +183,33 @@ def select_options(
     )
 
 
+def check_rows(n: int, q: int, hidden_fraction: float = HIDDEN_FRACTION) -> int:
+    """How many of ``n`` rows are left to start from; at least two, and ``q``.
+
+    Raises:
+        InputDataError: If it is fewer.
+        ValueError: For a fraction out of range.
+    """
+    if check_float("hidden_fraction", hidden_fraction, exclusive=True) > 0.9:
+        raise ValueError(f"`hidden_fraction` must be at most 0.9, received {hidden_fraction!r}.")
+    left = n - max(1, round(hidden_fraction * n))
+    if left < max(q, 2):
+        raise InputDataError(
+            f"`hidden_fraction` = {hidden_fraction:g} leaves {left} of {n} rows to start {q} "
+            "candidates from; choose a smaller one, reduce `q`, or do without selection."
+        )
+    return left
+
+
 def _fit_to_the_rest(
     model: RoMAModel,
-    hidden_fraction: float,
-    q: int,
+    rows: Tensor,
     seed: int | None,
     fit_options: Mapping[str, Any],
     timeout_sec: float | None,
 ) -> RoMAModel:
-    """A model of the same kind, fitted to the data without its best part."""
-    n = model.train_X.shape[0]
-    rows = model.train_Y[:, 0].argsort(stable=True)[: n - max(1, round(hidden_fraction * n))]
+    """A model of the same kind, fitted to some rows."""
     rows = rows.sort().values
-    if len(rows) < max(q, 2):
-        raise InputDataError(
-            f"`hidden_fraction` = {hidden_fraction:g} leaves {len(rows)} of {n} rows to start "
-            f"{q} candidates from; choose a smaller one, reduce `q`, or do without selection."
-        )
     seed = model.seed + SEED_OFFSET if seed is None else seed
     with warnings.catch_warnings():
         # of all data it has been said already
@@ -261,23 +271,20 @@ def _choose(judgements: list[Judgement]) -> Judgement:
 
 
 class _Judge:
-    """The fitted model, and what was measured where a design is in its table."""
+    """The fitted model, and what was measured where a design is a hidden one."""
 
-    def __init__(self, model: RoMAModel) -> None:
-        self.model = model
-        self.scale = column_std(model.train_X)
+    def __init__(self, model: RoMAModel, hidden: Tensor) -> None:
+        self.model, self.scale = model, column_std(model.train_X)
+        X, Y = model.train_X[hidden], model.train_Y[hidden]
         with torch.no_grad():
-            self.measured = model.standardize_outcomes(model.train_Y, X=model.train_X)[:, 0]
-        keys = distinct_keys(model.train_X, self.scale)
-        self.rows = dict(zip(keys, range(len(keys)), strict=True))
+            measured = model.standardize_outcomes(Y, X=X)[:, 0].tolist()
+        self.measured = dict(zip(distinct_keys(X, self.scale), measured, strict=True))
 
     @torch.no_grad()
     def __call__(self, X: Tensor) -> float:
         """Median value of designs ``n x d``, on the standardised outcome."""
         members = self.model.network(self.model.standardize_inputs(X))[0]
         values = members.mean(dim=0) - CAUTION * members.std(dim=0, correction=0)
-        known = [self.rows.get(key) for key in distinct_keys(X, self.scale)]
-        for i, row in enumerate(known):
-            if row is not None:
-                values[i] = self.measured[row]
+        for i, key in enumerate(distinct_keys(X, self.scale)):
+            values[i] = self.measured.get(key, values[i])
         return values.median().item()

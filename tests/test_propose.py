@@ -723,6 +723,14 @@ def test_a_preset_that_selects(X: Tensor, Y: Tensor) -> None:
     assert make(X, Y).selection is None
 
 
+def test_too_few_rows_to_select_are_refused_before_any_work(
+    X: Tensor, Y: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
+    with pytest.raises(InputDataError, match=rf"leaves .* of {len(X)} rows to start {len(X)}"):
+        propose(X, Y, q=len(X), preset="selected")
+
+
 def test_time_budget(X: Tensor, Y: Tensor) -> None:
     proposal = make(
         X,

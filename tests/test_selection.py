@@ -77,9 +77,9 @@ class TestSelect:
         assert rest.train_X.shape[0] == 140
         hidden = model.train_Y.sort(dim=0).values[140:]
         assert rest.train_Y.max() <= hidden.min()
-        top = rest.train_Y.topk(8, dim=0).values.median()
-        measured = model.standardize_outcomes(top.view(1, 1)).item()
-        assert result.start_score == pytest.approx(measured)
+        top = rest.train_X[rest.train_Y[:, 0].topk(8).indices]
+        nothing = torch.empty(0, dtype=torch.long)
+        assert result.start_score == pytest.approx(_Judge(model, nothing)(top))
 
     def test_the_judge_is_left_as_it_was(self, model: RoMAModel) -> None:
         X, Y = model.train_X, model.train_Y
@@ -147,10 +147,13 @@ class TestSelect:
 
 
 class TestJudge:
-    def test_known_designs_are_as_measured(self, model: RoMAModel) -> None:
+    def test_hidden_designs_are_as_measured(self, model: RoMAModel) -> None:
         X = model.train_X[:5]
         expected = model.standardize_outcomes(model.train_Y[:5]).median().item()
-        assert _Judge(model)(X) == pytest.approx(expected)
+        assert _Judge(model, torch.arange(5))(X) == pytest.approx(expected)
+        others = _Judge(model, torch.arange(5, 200))(X)
+        assert others != pytest.approx(expected)
+        assert others == _Judge(model, torch.arange(6, 7))(X)  # no row of the rest is special
 
     def test_the_spread_is_taken_off(self, model: RoMAModel) -> None:
         X = torch.full((1, 2), 3.0, dtype=torch.double)  # far from all data
@@ -160,7 +163,7 @@ class TestJudge:
                 for f in (torch.mean, lambda t: torch.std(t, correction=0))
             )
         assert std > 0.01
-        assert _Judge(model)(X) == pytest.approx((mean - 2.0 * std).item())
+        assert _Judge(model, torch.arange(5))(X) == pytest.approx((mean - 2.0 * std).item())
 
 
 class TestChoose:
