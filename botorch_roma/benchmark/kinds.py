@@ -184,7 +184,7 @@ class RoMAMethod:
         }
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
-        del settings["optimize"]["weight_form"]  # of no influence on the result
+        del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
         if not settings["optimize"]["local_search_rounds"]:  # came later than stored runs
             del settings["optimize"]["local_search_rounds"]
         if task.vocabulary is not None:

@@ -92,6 +92,14 @@ def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., An
     return wrapper
 
 
+def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) -> None:
+    """A stored run must go on under a name that such a setting does not change."""
+    settings = RoMAMethod("default").settings(task)
+    assert "copy" not in settings["model"]
+    assert not {"weight_form", "local_search_rounds"} & set(settings["optimize"])
+    assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
+
+
 def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[Any] = []
     monkeypatch.setattr(module, "fit_roma_model", counting(module.fit_roma_model, fits))
