@@ -193,8 +193,8 @@ def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # one type for all rows of a column
-            frame = pd.read_csv(path, low_memory=False, **options)
+            # one type for all rows of a column; pandas 2 rounds the last digit if not told otherwise
+            frame = pd.read_csv(path, low_memory=False, float_precision="round_trip", **options)
     except pd.errors.ParserWarning:
         raise InputDataError(
             f"The table {str(path)!r} has more values in its rows than the {len(names)} names in "
