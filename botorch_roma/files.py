@@ -193,7 +193,7 @@ def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            # one type for all rows of a column; pandas 2 rounds the last digit if not told otherwise
+            # one type for all rows of a column; pandas 2 rounds the last digit by default
             frame = pd.read_csv(path, low_memory=False, float_precision="round_trip", **options)
     except pd.errors.ParserWarning:
         raise InputDataError(

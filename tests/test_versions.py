@@ -1,4 +1,4 @@
-"""What the README and the bounds of the package say of versions is what the sets of CI are made of."""
+"""What README and bounds say of versions is what the sets that CI tests are made of."""
 
 from __future__ import annotations
 
