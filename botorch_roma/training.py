@@ -30,7 +30,7 @@ from botorch_roma.closed_form import (
     training_loss,
 )
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import Layer, StackedWeights, soft_bound_log_std, stacked_heads
+from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.rows import StandardizedRows
@@ -359,9 +359,13 @@ class Training:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
         return self._predict_at(m, self.validation[m].Z)
 
-    def _predict_at(self, m: int, Z: Tensor | StandardizedRows) -> tuple[Tensor, Tensor]:
+    def _weights(self, m: int) -> StackedWeights:
+        """Views of the weights of model ``m``."""
         count = self.members * self.outputs
-        weights = self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
+        return self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
+
+    def _predict_at(self, m: int, Z: Tensor | StandardizedRows) -> tuple[Tensor, Tensor]:
+        weights = self._weights(m)
         parts = [Z] if isinstance(Z, Tensor) else Z.chunks()
         heads = [stacked_heads(weights, part, self.activation) for part in parts]
         mean, raw = (torch.cat(values, dim=1) for values in zip(*heads, strict=True))
@@ -408,8 +412,7 @@ class Training:
         parts = self.rows[m].split(PREDICTED_ROWS)
         mean = torch.cat([self._predict_at(m, self.Z[rows])[0] for rows in parts], dim=-1)
         mean = mean.flatten(end_dim=1)
-        count = self.members * self.outputs
-        head = Layer(*(t[m * count : (m + 1) * count] for t in self.theta_views.mean))
+        head = self._weights(m).mean
         std = mean.std(dim=-1, correction=0, keepdim=True)
         std = torch.where(std > 0, std, torch.ones_like(std))
         head.bias.sub_(mean.mean(dim=-1, keepdim=True)).div_(std)
@@ -417,14 +420,13 @@ class Training:
 
     def write_back(self) -> None:
         """Copy weights and calibration into the models, now that nothing can fail."""
-        count = self.members * self.outputs
         for m, model in enumerate(self.models):
             if self.loss == "listnet":
                 self._standardize_outputs(m)
             model.variance_scale.copy_(self._variance_scale(m))
-            pairs = zip(model.network.tensors, self.theta_views.tensors(), strict=True)
+            pairs = zip(model.network.tensors, self._weights(m).tensors(), strict=True)
             for parameter, value in pairs:
-                parameter.copy_(value[m * count : (m + 1) * count])
+                parameter.copy_(value)
             model.fitted.fill_(True)
 
 
