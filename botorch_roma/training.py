@@ -29,6 +29,7 @@ from botorch_roma.closed_form import (
     training_gradient,
     training_loss,
 )
+from botorch_roma.graphs import Replayed
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
@@ -129,7 +130,8 @@ class Training:
         self.num_rows = self.rows.shape[1]
         self.batch_size = min(batch_size, self.num_rows)
         self._load_weights(warm_start)
-        self.optimizer = torch.optim.Adam([self.theta], lr=lr)
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=self.theta.is_cuda or None)
+        self._replayed = Replayed(self._perturbed_gradient)
         self.generators = [
             torch.Generator(self.Z.device).manual_seed(seed + e)
             for seed in seeds
@@ -289,20 +291,25 @@ class Training:
 
     def _step(self, rows: Tensor) -> Tensor:
         r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
-        batch = self._batch(rows)
+        loss = self._replayed(*(t for t in self._batch(rows) if t is not None))
+        self.theta.grad = self.gradient
+        self.optimizer.step()
+        return loss
+
+    def _perturbed_gradient(self, Z: Tensor, T: Tensor, V: Tensor | None = None) -> Tensor:
+        r"""Ascend inside the ball; the loss there, and in ``gradient`` the clipped gradient."""
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
-        if self._use_reduced(rows.shape[1]):
-            loss = self._reduced_ascent(*batch, lengths)
+        if self._use_reduced(Z.shape[1]):
+            loss = self._reduced_ascent(Z, T, V, lengths)
         else:
             for _ in range(self.num_ascent_steps):
-                self._gradient(*batch)
+                self._gradient(Z, T, V)
                 coefficients = step_coefficients(lengths, self._gradient_norms())
                 self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
-            loss, _ = self._gradient(*batch)
+            loss, _ = self._gradient(Z, T, V)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
-        self.theta.grad = self.gradient.mul_(self._per_weight(clip))
-        self.optimizer.step()
+        self.gradient.mul_(self._per_weight(clip))
         return loss
 
     def _use_reduced(self, num_points: int) -> bool:
