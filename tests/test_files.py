@@ -20,7 +20,7 @@ from botorch_roma.files import (
     write_frame,
 )
 
-# pandas 2 rounds the last digit of the fourth number if it is not told otherwise
+# up to 3.0 pandas rounds the last digit of the fourth number if it is not told otherwise
 FRAME = pd.DataFrame(
     {
         "a": [0.1, 1 / 3, 1e-300, -0.034040068770668105],
