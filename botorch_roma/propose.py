@@ -4,11 +4,13 @@ The one-call path: a table of measured designs in, designs worth measuring out.
 
 from __future__ import annotations
 
+import math
+import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,6 +77,12 @@ class Proposal:
         bounds: The ``2 x d`` bounds used.
         selection: How options of stage 2 were chosen, where the preset asks for it.
         encoding: How tokens were encoded; None for numbers alone.
+        minimize: Whether smaller outcomes are better.
+        seed: Seed of both stages.
+        preset: Name of the preset.
+        settings: What was set of ``"model"``, ``"fit"`` and ``"optimize"``, by the preset, the
+            user or the selection; anything else has its default.
+        seconds: Wall time of the call.
     """
 
     candidates: Tensor
@@ -89,6 +97,11 @@ class Proposal:
     bounds: Tensor
     encoding: Encoding | None
     selection: Selection | None = None
+    minimize: bool = False
+    seed: int = 0
+    preset: str = "default"
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    seconds: float = math.nan
 
     @property
     def columns(self) -> list[str]:
@@ -126,6 +139,94 @@ class Proposal:
             frame[label] = getattr(self, name).cpu().numpy()
         return frame
 
+    def summary(self) -> dict[str, Any]:
+        """What can be said of the run in one line each, ready for JSON; times in seconds."""
+        from botorch_roma import __version__
+
+        measured = self.table.Y
+        correlation = self.history.rank_correlation[-1]
+        seconds = {"fit": self.history.seconds[-1], "total": self.seconds}
+        summary: dict[str, Any] = {
+            "num": len(self.candidates),
+            "objective": self.objective,
+            "direction": "minimize" if self.minimize else "maximize",
+            "rows": len(measured),
+            "best_measured": float(measured.min() if self.minimize else measured.max()),
+            "best_predicted": float(self.mean[0]),
+            "median_predicted": float(self.mean.median()),
+            "median_distance": float(self.distance.median()),
+            "rank_correlation": None if math.isnan(correlation) else correlation,  # NaN is no JSON
+            "held_out": len(self.history.validation_indices),
+            "seed": self.seed,
+            "preset": self.preset,
+        }
+        if self.reconstruction:
+            summary["reconstruction"] = self.reconstruction
+        if self.selection is not None:
+            summary["selected"] = self.selection.options
+            seconds["selection"] = self.selection.seconds
+        settings = {
+            stage: {name: _primitive(value) for name, value in options.items()}
+            for stage, options in self.settings.items()
+        }
+        names = {c.start: c.name for c in self.table.parts}
+        fixed = {str(names.get(i, i)): value for i, value in self.fixed_features.items()}
+        return summary | {
+            "fixed": fixed,
+            "settings": settings,
+            "seconds": seconds,
+            "version": __version__,
+        }
+
+    def to_html(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        data: str | None = None,
+        warnings: Sequence[str] = (),
+        force: bool = False,
+    ) -> None:
+        """Write one self-contained page: tables and figures of the run, for a browser.
+
+        What the proxies predicted on the way is shown where ``record_trajectory`` was set. Needs
+        the extra ``report``.
+
+        Args:
+            path: The file to write, ``.html``.
+            data: Name of the table, for the head of the page.
+            warnings: What else its reader should know.
+            force: Whether an existing file may be replaced.
+
+        Raises:
+            ModuleNotFoundError: Without plotly.
+            OSError, ValueError: As :func:`~botorch_roma.files.check_output`, and for another
+                suffix.
+        """
+        from botorch_roma.page import Run, write_page
+
+        run = Run(
+            table=self.table,
+            candidates=self.candidates,
+            mean=self.mean,
+            std=self.std,
+            distance=self.distance,
+            summary=self.summary() | {"data": data, "warnings": list(warnings)},
+            updates=self._updates(),
+        )
+        write_page(run, path, force=force)
+
+    def _updates(self) -> dict[str, Tensor]:
+        r"""Predictions over the updates, ``T x B`` each, in the user's units and direction."""
+        if self.trajectory is None or not self.trajectory.predicted:
+            return {}
+        stack = self.trajectory.stack
+        names = {"adapted": "predicted", "fitted": "fitted_prediction"}
+        sign = -1.0 if self.minimize else 1.0
+        return {
+            label: sign * self.model.unstandardize_outcomes(stack(name).unsqueeze(-1)).squeeze(-1)
+            for label, name in names.items()
+        }
+
 
 def propose(
     train_X: Tensor | pd.DataFrame,
@@ -149,7 +250,7 @@ def propose(
     timeout_sec: float | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    record_trajectory: bool = False,
+    record_trajectory: bool | Trajectory = False,
     keep_on_interrupt: bool = False,
     progress: bool = False,
 ) -> Proposal:
@@ -190,7 +291,8 @@ def propose(
             stage 2, once begun, is finished.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
-        record_trajectory: Record stage 2.
+        record_trajectory: Record stage 2; an empty
+            :class:`~botorch_roma.optim.trajectory.Trajectory` is filled.
         keep_on_interrupt: Whether Ctrl-C in stage 2 ends it, with a warning, and the candidates
             reached by then are returned; a second one, and one before, raises
             ``KeyboardInterrupt`` as ever.
@@ -249,6 +351,7 @@ def propose(
             **(encoding_options or {}),
         },
     )
+    model_settings = {**preset.model, **(model_options or {})}
     with warnings.catch_warnings():
         # constant columns have been reported by `fixed_inputs`
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
@@ -256,7 +359,7 @@ def propose(
             table.X,
             sign * table.Y,
             encoding,
-            **{"seed": seed, **preset.model, **(model_options or {})},
+            **{"seed": seed, **model_settings},
         )
 
     def left(share: float) -> float | None:
@@ -265,13 +368,10 @@ def propose(
         return max(share * timeout_sec - (time.monotonic() - start), 1e-3)
 
     fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
-    history = fit_roma_model(model, **{**fit, **preset.fit, **(fit_options or {})})
-    optimize = {
-        "fixed_features": fixed,
-        "post_processing_func": rounding,
-        **preset.optimize,
-        **(optimize_options or {}),
-    }
+    fit |= {**preset.fit, **(fit_options or {})}
+    history = fit_roma_model(model, **fit)
+    own = {"fixed_features": fixed, "post_processing_func": rounding}
+    optimize = {**own, **preset.optimize, **(optimize_options or {})}
     selection = None
     if preset.select is not None:
         selection = select_options(
@@ -285,7 +385,11 @@ def propose(
             **preset.select,
         )
         optimize |= {**selection.options, **(optimize_options or {})}
-    trajectory = Trajectory() if record_trajectory else None
+    trajectory: Trajectory | None = None
+    if isinstance(record_trajectory, Trajectory):
+        trajectory = record_trajectory
+    elif record_trajectory:
+        trajectory = Trajectory()
     stage_two = {
         "timeout_sec": left(1.0),
         "trajectory": trajectory,
@@ -313,6 +417,15 @@ def propose(
         bounds=box,
         encoding=encoding,
         selection=selection,
+        minimize=sign < 0,
+        seed=seed,
+        preset=preset.name,
+        settings={
+            "model": model_settings,
+            "fit": {**preset.fit, **(fit_options or {})},
+            "optimize": {name: optimize[name] for name in optimize if name not in own},
+        },
+        seconds=time.monotonic() - start,
     )
 
 
@@ -348,6 +461,17 @@ def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:
             f"`q` is {q}, but there are only the {n} designs of the data to start from; reduce it "
             "(`--num`), or pass `raw_samples` in `optimize_options`."
         )
+
+
+def _primitive(value: Any) -> Any:
+    """A setting as JSON can hold it."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, tuple | list) and all(isinstance(v, int | float) for v in value):
+        return list(value)
+    return f"given ({type(value).__name__})"  # constraints and functions have no short form
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:

@@ -49,6 +49,7 @@ FLOORS = {
     "rows": 3,
     "training": 3,
     "optim": 4,
+    "page": 5,
     "ax": 5,
     "inputs": 5,
     "presets": 5,

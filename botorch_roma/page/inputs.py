@@ -1,0 +1,187 @@
+r"""
+The figures of a page that show numbers and categories: parallel coordinates, histograms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from botorch_roma.page.figures import (
+    CHOSEN,
+    KNOWN,
+    PROPOSED,
+    array,
+    band_color,
+    bars,
+    bins,
+    label,
+    make_figure,
+)
+from botorch_roma.page.run import Run, token_shares
+from botorch_roma.table import Column
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+#: Axes of the parallel coordinates.
+MAX_AXES: int = 20
+
+#: Designs drawn in the parallel coordinates, of each kind.
+MAX_LINES: int = 256
+
+#: Histograms of single inputs, and how many stand side by side.
+MAX_PANELS, NUM_SIDE_BY_SIDE = 12, 4
+
+#: Bars of such a histogram.
+NUM_PANEL_BINS: int = 24
+
+#: Categories whose names stand at an axis.
+MAX_NAMES: int = 12
+
+
+def value_range(run: Run, column: Column) -> tuple[float, float]:
+    """Least and greatest value of an input among data and proposals; all categories."""
+    if column.kind == "category":
+        return 0.0, len(column.values) - 1.0
+    parts = [X[:, column.start] for X in (run.table.X, run.candidates)]
+    return min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)
+
+
+def heights(run: Run, columns: list[Column], X: Tensor) -> np.ndarray[Any, Any]:
+    r"""Designs ``n x d`` on the axes of ``columns``, 0 at the bottom and 1 on top, ``n x k``."""
+    places = []
+    for column in columns:
+        low, high = value_range(run, column)
+        values = array(X[:, column.start])
+        places.append((values - low) / (high - low) if high > low else np.full(len(X), 0.5))
+    return np.stack(places, axis=1)
+
+
+def parallel(run: Run, columns: list[Column]) -> Figure:
+    """Parallel coordinates of known and proposed designs over some inputs, at most MAX_AXES."""
+    import plotly.graph_objects as go
+
+    groups = {
+        f"best known designs, {KNOWN}": run.best_known,
+        f"proposals, {PROPOSED}": run.candidates,
+    }
+    axes = np.arange(len(columns))
+    figure = make_figure(height=470)
+    for text, X in groups.items():
+        name, color = text.split(", ")
+        lines = heights(run, columns, X[:MAX_LINES])
+        gaps = np.full((len(lines), 1), np.nan)  # between one line and the next
+        figure.add_trace(
+            go.Scatter(
+                x=np.tile(np.append(axes, np.nan), len(lines)),
+                y=np.concatenate([lines, gaps], axis=1).flatten(),
+                mode="lines",
+                name=name,
+                line={"color": band_color(color, 0.35), "width": 1.2},
+                hoverinfo="skip",
+            )
+        )
+    figure.add_scatter(
+        x=axes,
+        y=heights(run, columns, run.candidates[:1])[0],
+        mode="lines+markers",
+        name="chosen in the table (at first the best predicted)",
+        line={"color": CHOSEN, "width": 3},
+        hoverinfo="skip",
+    )
+    for axis, column in enumerate(columns):
+        _draw_axis(figure, run, axis, column)
+    figure.update_xaxes(
+        tickvals=axes,
+        ticktext=[label(c.name) for c in columns],
+        tickangle=0 if len(columns) <= 6 else 35,
+        showgrid=False,
+        zeroline=False,
+        range=[-0.3, len(columns) - 0.4],
+        automargin=True,
+    )
+    figure.update_yaxes(visible=False, range=[-0.08, 1.08])
+    return figure
+
+
+def _draw_axis(figure: Figure, run: Run, axis: int, column: Column) -> None:
+    """The line of an axis with its least and greatest value, or its categories."""
+    low, high = value_range(run, column)
+    figure.add_shape(
+        type="line", x0=axis, x1=axis, y0=0, y1=1, line={"color": KNOWN, "width": 1}, layer="below"
+    )
+    if column.kind == "category":
+        names = [label(v, 14) for v in column.values]
+        marks = {i / max(1.0, high): name for i, name in enumerate(names)}
+        if len(names) > MAX_NAMES:
+            marks = {0.0: names[0], 1.0: names[-1]}
+        if high == low:
+            marks = {0.5: names[0]}
+    else:
+        marks = {0.0: f"{low:.4g}", 1.0: f"{high:.4g}"} if high > low else {0.5: f"{low:.4g}"}
+    at_ends = column.kind != "category"
+    for height, text in marks.items():
+        anchor = {0.0: "top", 1.0: "bottom"}.get(height, "middle") if at_ends else "middle"
+        figure.add_annotation(
+            x=axis,
+            y=height,
+            text=text,
+            showarrow=False,
+            xanchor="center" if at_ends else "left",
+            xshift=0 if at_ends else 4,
+            yanchor=anchor,
+            font={"size": 11},
+            bgcolor="rgba(255, 255, 255, 0.75)",
+        )
+
+
+def panels(run: Run, columns: list[Column]) -> Figure:
+    """A histogram of each input: data against proposals."""
+    from plotly.subplots import make_subplots
+
+    side = min(NUM_SIDE_BY_SIDE, len(columns))
+    rows = -(-len(columns) // side)
+    figure = make_subplots(
+        rows=rows,
+        cols=side,
+        subplot_titles=[label(c.name) for c in columns],
+        vertical_spacing=0.32 / rows,
+        horizontal_spacing=0.06,
+    )
+    for i, column in enumerate(columns):
+        where = {"row": i // side + 1, "col": i % side + 1}
+        for name, color, X in (("data", KNOWN, run.table.X), ("proposals", PROPOSED, run.candidates)):
+            trace = _panel(run, column, X, name=name, marker_color=color)
+            trace.update(legendgroup=name, showlegend=i == 0)
+            figure.add_trace(trace, **where)
+        if i % side == 0:
+            figure.update_yaxes(title="percent", **where)
+    figure.update_layout(make_figure(height=90 + 190 * rows, barmode="overlay", bargap=0).layout)
+    figure.update_layout(legend_y=1.0 + 30.0 / (100 * rows))
+    figure.update_annotations(font_size=13)
+    return figure
+
+
+def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
+    """The bars of one input."""
+    import plotly.graph_objects as go
+
+    if column.kind == "category":
+        shares = 100.0 * array(token_shares(X[:, column.place], len(column.values)).flatten())
+        return go.Bar(
+            x=[label(v, 14) for v in column.values],
+            y=shares,
+            opacity=0.7,
+            hovertemplate="%{x}: %{y:.3g} %",
+            **style,
+        )
+    low, high = value_range(run, column)
+    whole = column.kind in ("integer", "boolean") and high - low <= NUM_PANEL_BINS
+    if whole:
+        edges = np.arange(low - 0.5, high + 1.0)
+    else:
+        edges = bins(low, high, NUM_PANEL_BINS)
+    return bars(array(X[:, column.start]), edges, **style)
