@@ -169,8 +169,13 @@ class Proposal:
             stage: {name: _primitive(value) for name, value in options.items()}
             for stage, options in self.settings.items()
         }
-        names = {c.start: c.name for c in self.table.parts}
-        fixed = {str(names.get(i, i)): value for i, value in self.fixed_features.items()}
+        alone = {c.start: c for c in self.table.parts if c.kind != "sequence"}
+        fixed = {
+            alone[i].name if i in alone else str(i): (
+                alone[i].restore(self.candidates[:1])[0] if i in alone else value
+            )
+            for i, value in self.fixed_features.items()
+        }
         return summary | {
             "fixed": fixed,
             "settings": settings,

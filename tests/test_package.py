@@ -27,6 +27,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = {
     "_compat": 1,
     "chunks": 1,
+    "columns": 1,
     "closed_form": 2,
     "files": 1,
     "latent": 1,

@@ -89,7 +89,9 @@ def outcomes(run: Run) -> Figure:
     figure = make_figure(
         bars(measured, edges, name=f"measured ({len(measured):,} rows)", marker_color=KNOWN),
         bars(
-            predicted, edges, name=f"predicted ({len(predicted):,} proposals)",
+            predicted,
+            edges,
+            name=f"predicted ({len(predicted):,} proposals)",
             marker_color=PROPOSED,
         ),
         barmode="overlay",
@@ -109,7 +111,7 @@ def mark_best(figure: Figure, run: Run, kind: str) -> None:
         best,
         line={"color": CHOSEN, "width": 1.5, "dash": "dash"},
         annotation={"text": f"best measured {best:.5g}", "yanchor": "bottom"},
-        annotation_position="top" if kind == "v" else "top left",
+        annotation_position="top" if kind == "v" else "top right",
     )
 
 
@@ -204,9 +206,7 @@ def tokens(run: Run, column: Column) -> Figure:
     differing = (proposed - known).abs().sum(dim=0)
     shown = differing.topk(min(MAX_POSITIONS, column.width)).indices.sort().values
     titles = [f"{len(run.candidates)} proposals", f"the {len(run.best_known)} best known designs"]
-    figure = make_subplots(
-        rows=2, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.12
-    )
+    figure = make_subplots(rows=2, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.12)
     positions = [str(i) for i in (shown + 1).tolist()]
     for row, shares in enumerate((proposed, known), start=1):
         trace = go.Heatmap(
@@ -226,9 +226,11 @@ def tokens(run: Run, column: Column) -> Figure:
         make_figure(
             height=170 + 2 * max(110, 17 * len(names)),
             coloraxis={
-                "colorscale": "Blues", "cmin": 0, "cmax": 100, "colorbar": {"title": "percent"},
+                "colorscale": "Blues",
+                "cmin": 0,
+                "cmax": 100,
+                "colorbar": {"title": "percent"},
             },
         ).layout
     )
     return figure
-

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Rows and input columns of the table of designs.
 MAX_ROWS, MAX_COLUMNS = 1_000, 20
 
+#: Inputs held fixed that are named.
+MAX_FIXED: int = 20
+
 #: Columns of sequences that get a heat map.
 MAX_HEAT_MAPS: int = 4
 
@@ -35,7 +38,12 @@ POLICY: str = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 )
 
-CONFIG: dict[str, Any] = {"displaylogo": False, "responsive": True}
+#: Of plotly: no link to its makers, and no buttons that do nothing here.
+CONFIG: dict[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+}
 
 
 def check_page(
@@ -149,7 +157,9 @@ def _tiles(run: Run) -> str:
         "median distance to known designs": _number(summary["median_distance"]),
         f"rank correlation {where}": "none" if correlation is None else f"{correlation:.3f}",
     }
-    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items())
+    cells = "".join(
+        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in tiles.items()
+    )
     return f'<div class="tiles">{cells}</div>'
 
 
@@ -192,8 +202,9 @@ def shown_columns(run: Run) -> list[Column]:
 
 def _table(run: Run) -> str:
     columns = shown_columns(run)
-    heads = [("#", False), *((c.name, c.kind in ("category", "sequence")) for c in columns)]
-    heads += [("predicted mean", False), ("predicted deviation", False), ("distance", False)]
+    numbers = ("#", "predicted mean", "predicted deviation", "distance")
+    heads = [(name, False) for name in numbers]
+    heads += [(c.name, c.kind in ("category", "sequence")) for c in columns]
     head = "".join(
         f'<th scope="col"{" class=text" if is_text else ""}>'
         f'<button type="button" title="{html.escape(name)}">{html.escape(name[:60])}</button></th>'
@@ -205,10 +216,12 @@ def _table(run: Run) -> str:
     rows = []
     for i in range(len(candidates)):
         cells = [f'<td data-value="{i + 1}">{i + 1}</td>']
-        cells += [_cell(values[i], c.kind) for c, values in inputs]
         cells += [_cell(values[i], "predicted") for values in predicted]
+        cells += [_cell(values[i], c.kind) for c, values in inputs]
         rows.append(f'<tr data-design="{i + 1}">{"".join(cells)}</tr>')
-    text = "Best predicted first. Click on a head to sort, on a row to see the design in the figures."
+    text = (
+        "Best predicted first. Click on a head to sort, on a row to see the design in the figures."
+    )
     if len(columns) < len(run.table.parts):
         text += (
             f" Of the {len(run.table.parts):,} inputs the {len(columns)} are shown whose values "
@@ -218,7 +231,9 @@ def _table(run: Run) -> str:
         text += f" The first {len(candidates):,} of {len(run.candidates):,} designs."
     table = f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return _section(
-        "The designs", text, f'<div class="scroll" tabindex="0"><table id="table">{table}</table></div>'
+        "The designs",
+        text,
+        f'<div class="scroll" tabindex="0"><table id="table">{table}</table></div>',
     )
 
 
@@ -258,9 +273,8 @@ def _updates(run: Run) -> str:
     if figure is None:
         return _section(
             "On the way",
-            "What the proxies predicted at each update was not recorded. <code>botorch-roma propose "
-            "--html</code> records it, and so does <code>propose(..., record_trajectory=True)"
-            "</code>.",
+            "What the proxies predicted at each update was not recorded. <code>propose --html</code> "
+            "does so, and in Python <code>propose(..., record_trajectory=True)</code>.",
         )
     text = (
         "Predictions before each update, by the proxy adapted to each candidate, which is what was "
@@ -292,9 +306,8 @@ def _inputs(run: Run) -> Iterator[str]:
     for i, column in enumerate(run.sequences[:MAX_HEAT_MAPS]):
         text = "How often a symbol stands at a position, in the proposals and in known designs."
         if column.width > figures.MAX_POSITIONS:
-            text += (
-                f" The {figures.MAX_POSITIONS} of {column.width:,} positions where they differ most."
-            )
+            limit = f"{figures.MAX_POSITIONS} of {column.width:,} positions"
+            text += f" The {limit} where they differ most."
         heading = f"Sequences: {html.escape(column.name)}"
         yield _section(heading, text, _figure(f"tokens-{i}", figures.tokens(run, column)))
     left_out = [c.name for c in run.sequences[MAX_HEAT_MAPS:]]
@@ -316,7 +329,11 @@ def _settings(run: Run) -> str:
         "preset": summary["preset"],
         "seed": summary["seed"],
     }
-    entries |= {f"{name} held fixed": value for name, value in summary["fixed"].items()}
+    fixed = [f"{name} = {value}" for name, value in summary["fixed"].items()]
+    if fixed:
+        entries["held fixed"] = ", ".join(fixed[:MAX_FIXED])
+        if len(fixed) > MAX_FIXED:
+            entries["held fixed"] += f", ... ({len(fixed):,} in all)"
     for stage, options in summary["settings"].items():
         entries |= {f"{stage}: {name}": value for name, value in options.items()}
     for name, share in summary.get("reconstruction", {}).items():
@@ -327,7 +344,9 @@ def _settings(run: Run) -> str:
     items = "".join(
         f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in entries.items()
     )
-    text = "What is not named has the default of that version. The same seed gives the same designs."
+    text = (
+        "What is not named has the default of that version. The same seed gives the same designs."
+    )
     return _section("The run", text, f"<dl>{items}</dl>")
 
 

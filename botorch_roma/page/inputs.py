@@ -80,7 +80,7 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
                 y=np.concatenate([lines, gaps], axis=1).flatten(),
                 mode="lines",
                 name=name,
-                line={"color": band_color(color, 0.35), "width": 1.2},
+                line={"color": band_color(color, 0.4), "width": 1.2},
                 hoverinfo="skip",
             )
         )
@@ -100,7 +100,7 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
         tickangle=0 if len(columns) <= 6 else 35,
         showgrid=False,
         zeroline=False,
-        range=[-0.3, len(columns) - 0.4],
+        range=[-0.3, len(columns) - 0.3 + (0.3 if columns[-1].kind == "category" else 0.0)],
         automargin=True,
     )
     figure.update_yaxes(visible=False, range=[-0.08, 1.08])
@@ -153,7 +153,10 @@ def panels(run: Run, columns: list[Column]) -> Figure:
     )
     for i, column in enumerate(columns):
         where = {"row": i // side + 1, "col": i % side + 1}
-        for name, color, X in (("data", KNOWN, run.table.X), ("proposals", PROPOSED, run.candidates)):
+        for name, color, X in (
+            ("data", KNOWN, run.table.X),
+            ("proposals", PROPOSED, run.candidates),
+        ):
             trace = _panel(run, column, X, name=name, marker_color=color)
             trace.update(legendgroup=name, showlegend=i == 0)
             figure.add_trace(trace, **where)
@@ -179,9 +182,7 @@ def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
             **style,
         )
     low, high = value_range(run, column)
-    whole = column.kind in ("integer", "boolean") and high - low <= NUM_PANEL_BINS
-    if whole:
+    edges = bins(low, high, NUM_PANEL_BINS)
+    if column.kind != "number" and high - low <= NUM_PANEL_BINS:
         edges = np.arange(low - 0.5, high + 1.0)
-    else:
-        edges = bins(low, high, NUM_PANEL_BINS)
     return bars(array(X[:, column.start]), edges, **style)
