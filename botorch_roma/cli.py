@@ -385,11 +385,17 @@ def report(
     """
     from botorch_roma.benchmark.report import write_report
     from botorch_roma.benchmark.store import RunStore
+    from botorch_roma.files import TABLE_SUFFIXES
     from botorch_roma.page import Run, write_page
     from botorch_roma.page.run import read_summary
 
     if not store.is_file():
         raise FileNotFoundError(f"There is no store {str(store)!r}.")
+    if store.suffix.lower() in TABLE_SUFFIXES:
+        raise ValueError(
+            f"{str(store)!r} is a table; pass a store, or what `botorch-roma propose --json` "
+            "printed, or have the page made along with the designs: propose --html."
+        )
     if data is not None or read_summary(store) is not None:
         page = output or store.with_suffix(".html")
         write_page(Run.read(store, data), page, force=force)

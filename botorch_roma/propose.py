@@ -373,8 +373,8 @@ def propose(
         return max(share * timeout_sec - (time.monotonic() - start), 1e-3)
 
     fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
-    fit |= {**preset.fit, **(fit_options or {})}
-    history = fit_roma_model(model, **fit)
+    fit_settings = {**preset.fit, **(fit_options or {})}
+    history = fit_roma_model(model, **{**fit, **fit_settings})
     own = {"fixed_features": fixed, "post_processing_func": rounding}
     optimize = {**own, **preset.optimize, **(optimize_options or {})}
     selection = None
@@ -383,7 +383,7 @@ def propose(
             model,
             box,
             q,
-            fit_options={**preset.fit, **(fit_options or {})},
+            fit_options=fit_settings,
             optimize_options=optimize,
             timeout_sec=left(0.75),
             progress=progress,
@@ -427,7 +427,7 @@ def propose(
         preset=preset.name,
         settings={
             "model": model_settings,
-            "fit": {**preset.fit, **(fit_options or {})},
+            "fit": fit_settings,
             "optimize": {name: optimize[name] for name in optimize if name not in own},
         },
         seconds=time.monotonic() - start,

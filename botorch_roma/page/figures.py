@@ -143,7 +143,7 @@ def distances(run: Run) -> Figure:
         xaxis={"title": "distance to the nearest known design (standard deviations)"},
         yaxis_title=label(f"predicted {run.summary['objective']}", 60),
     )
-    figure.update_xaxes(rangemode="tozero")
+    figure.update_xaxes(range=[-0.03 * (x.max() or 1.0), 1.05 * (x.max() or 1.0)])
     mark_best(figure, run, "h")
     return figure
 
@@ -229,7 +229,7 @@ def tokens(run: Run, column: Column) -> Figure:
                 "colorscale": "Blues",
                 "cmin": 0,
                 "cmax": 100,
-                "colorbar": {"title": "percent"},
+                "colorbar": {"title": {"text": "percent", "side": "right"}},
             },
         ).layout
     )

@@ -30,6 +30,9 @@ MAX_FIXED: int = 20
 #: Columns of sequences that get a heat map.
 MAX_HEAT_MAPS: int = 4
 
+#: A proposal that is no farther from a known design is one, but for rounding.
+SAME_DESIGN: float = 1e-6
+
 #: Below this rank correlation the page says that the proxy has learnt little.
 LOW_CORRELATION: float = 0.2
 
@@ -38,9 +41,11 @@ POLICY: str = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:"
 )
 
-#: Of plotly: no link to its makers, and no buttons that do nothing here.
+#: Of plotly: no link to its makers, no button that sends the data to them, none without an effect.
 CONFIG: dict[str, Any] = {
     "displaylogo": False,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
     "responsive": True,
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
@@ -172,6 +177,12 @@ def _warnings(run: Run) -> str:
             f"{'unknown' if correlation is None else format(correlation, '.3f')}): the proposals "
             "may be little better than chance."
         )
+    known = int((run.distance < SAME_DESIGN).sum())
+    if known:
+        messages.append(
+            f"{known} of {len(run.candidates):,} proposals {'is a' if known == 1 else 'are'} "
+            f"known {_plural('design', known)} (distance 0): there is a measurement already."
+        )
     if not messages:
         return ""
     items = "".join(f"<li>{html.escape(m)}</li>" for m in messages)
@@ -273,8 +284,8 @@ def _updates(run: Run) -> str:
     if figure is None:
         return _section(
             "On the way",
-            "What the proxies predicted at each update was not recorded. <code>propose --html</code> "
-            "does so, and in Python <code>propose(..., record_trajectory=True)</code>.",
+            "What the proxies predicted at each update was not recorded. <code>propose "
+            "--html</code> does so; in Python <code>propose(..., record_trajectory=True)</code>.",
         )
     text = (
         "Predictions before each update, by the proxy adapted to each candidate, which is what was "
@@ -290,16 +301,22 @@ def _inputs(run: Run) -> Iterator[str]:
     if total:
         axes = parallel_columns(run)
         text = (
-            "Every line is a design, every axis an input between its least and greatest value."
-            if total <= MAX_AXES
-            else f"The {MAX_AXES} of {total:,} inputs whose values moved most from those of the "
-            "best known designs, the most moved one first. Every line is a design."
+            "Every line is a design, every axis an input between its least and greatest value in "
+            "the designs drawn."
         )
+        if total > MAX_AXES:
+            text += (
+                f" The {MAX_AXES} of {total:,} inputs whose values moved most from those of the "
+                "best known designs, the most moved one first."
+            )
         if len(run.candidates) > MAX_LINES:
             text += f" The best {MAX_LINES} of each kind."
         yield _section("Inputs side by side", text, _figure("parallel", parallel(run, axes)))
         shown = run.moved[:MAX_PANELS]
-        text = "Values in the proposals and in all rows of the data."
+        text = (
+            "Values in the proposals and in all rows of the data; the first and the last bar hold "
+            "what lies beyond."
+        )
         if len(shown) < total:
             text += f" The {MAX_PANELS} of {total:,} inputs that moved most, the most moved first."
         yield _section("Inputs one by one", text, _figure("panels", panels(run, shown)))

@@ -38,15 +38,21 @@ MAX_PANELS, NUM_SIDE_BY_SIDE = 12, 4
 #: Bars of such a histogram.
 NUM_PANEL_BINS: int = 24
 
+#: The part of the data's values that such a histogram shows at least.
+USUAL: tuple[float, float] = (0.01, 0.99)
+
 #: Categories whose names stand at an axis.
 MAX_NAMES: int = 12
 
 
 def value_range(run: Run, column: Column) -> tuple[float, float]:
-    """Least and greatest value of an input among data and proposals; all categories."""
+    """Least and greatest value of an input in the best known designs and the proposals.
+
+    Among all rows there may be values far from any that matters. Of categories all.
+    """
     if column.kind == "category":
         return 0.0, len(column.values) - 1.0
-    parts = [X[:, column.start] for X in (run.table.X, run.candidates)]
+    parts = [X[:, column.start] for X in (run.best_known, run.candidates)]
     return min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)
 
 
@@ -181,8 +187,10 @@ def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
             hovertemplate="%{x}: %{y:.3g} %",
             **style,
         )
-    low, high = value_range(run, column)
+    measured = array(run.table.X[:, column.start])
+    usual, (low, high) = np.quantile(measured, USUAL), value_range(run, column)
+    low, high = min(low, usual[0]), max(high, usual[1])
     edges = bins(low, high, NUM_PANEL_BINS)
     if column.kind != "number" and high - low <= NUM_PANEL_BINS:
-        edges = np.arange(low - 0.5, high + 1.0)
-    return bars(array(X[:, column.start]), edges, **style)
+        edges = np.arange(round(low) - 0.5, round(high) + 1.0)
+    return bars(array(X[:, column.start]).clip(edges[0], edges[-1]), edges, **style)

@@ -31,7 +31,7 @@ def recorded(ensemble: RoMAModel, bounds: Tensor) -> tuple[Trajectory, Tensor]:
 
 def test_one_entry_per_update(recorded: tuple[Trajectory, Tensor]) -> None:
     trajectory, X = recorded
-    for f in dataclasses.fields(Trajectory):
+    for f in (f for f in dataclasses.fields(Trajectory) if f.name != "positions"):
         entries = getattr(trajectory, f.name)
         assert len(entries) == UPDATES + (f.name == "x")
         for entry in entries:
