@@ -40,19 +40,24 @@ def band_color(color: str, opacity: float) -> str:
     return f"rgba({channels}, {opacity})"
 
 
-def make_figure(*traces: Any, height: int = 380, **layout: Any) -> Figure:
-    """A figure in the style of the page."""
-    import plotly.graph_objects as go
-
-    style: dict[str, Any] = {
+def style(height: int = 380, **layout: Any) -> dict[str, Any]:
+    """The layout of all figures, and what one of them has in addition."""
+    return {
         "template": "plotly_white",
         "height": height,
         "margin": {"l": 70, "r": 20, "t": 30, "b": 55},
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "hovermode": "closest",
+        **layout,
     }
-    return go.Figure(traces, layout={**style, **layout})
+
+
+def make_figure(*traces: Any, **layout: Any) -> Figure:
+    """A figure in the style of the page."""
+    import plotly.graph_objects as go
+
+    return go.Figure(traces, layout=style(**layout))
 
 
 def array(values: Tensor) -> np.ndarray[Any, Any]:
@@ -222,15 +227,7 @@ def tokens(run: Run, column: Column) -> Figure:
     figure.update_yaxes(type="category", autorange="reversed", dtick=1)
     figure.update_xaxes(type="category")
     figure.update_xaxes(title="position", row=2, col=1)
-    figure.update_layout(
-        make_figure(
-            height=170 + 2 * max(110, 17 * len(names)),
-            coloraxis={
-                "colorscale": "Blues",
-                "cmin": 0,
-                "cmax": 100,
-                "colorbar": {"title": {"text": "percent", "side": "right"}},
-            },
-        ).layout
-    )
+    color: dict[str, Any] = {"colorscale": "Blues", "cmin": 0, "cmax": 100}
+    color["colorbar"] = {"title": {"text": "percent", "side": "right"}}
+    figure.update_layout(style(170 + 2 * max(110, 17 * len(names)), coloraxis=color))
     return figure

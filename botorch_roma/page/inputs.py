@@ -4,6 +4,7 @@ The figures of a page that show numbers and categories: parallel coordinates, hi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from botorch_roma.page.figures import (
     bins,
     label,
     make_figure,
+    style,
 )
 from botorch_roma.page.run import Run, token_shares
 from botorch_roma.table import Column
@@ -98,8 +100,15 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
         line={"color": CHOSEN, "width": 3},
         hoverinfo="skip",
     )
-    for axis, column in enumerate(columns):
-        _draw_axis(figure, run, axis, column)
+    # one by one plotly would copy those before
+    figure.update_layout(
+        annotations=[mark for i, c in enumerate(columns) for mark in _marks(run, i, c)],
+        shapes=[
+            {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "layer": "below"}
+            | {"line": {"color": KNOWN, "width": 1}}
+            for i in range(len(columns))
+        ],
+    )
     figure.update_xaxes(
         tickvals=axes,
         ticktext=[label(c.name) for c in columns],
@@ -113,12 +122,9 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
     return figure
 
 
-def _draw_axis(figure: Figure, run: Run, axis: int, column: Column) -> None:
-    """The line of an axis with its least and greatest value, or its categories."""
+def _marks(run: Run, axis: int, column: Column) -> Iterator[dict[str, Any]]:
+    """The least and greatest value at an axis, or its categories."""
     low, high = value_range(run, column)
-    figure.add_shape(
-        type="line", x0=axis, x1=axis, y0=0, y1=1, line={"color": KNOWN, "width": 1}, layer="below"
-    )
     if column.kind == "category":
         names = [label(v, 14) for v in column.values]
         marks = {i / max(1.0, high): name for i, name in enumerate(names)}
@@ -131,17 +137,17 @@ def _draw_axis(figure: Figure, run: Run, axis: int, column: Column) -> None:
     at_ends = column.kind != "category"
     for height, text in marks.items():
         anchor = {0.0: "top", 1.0: "bottom"}.get(height, "middle") if at_ends else "middle"
-        figure.add_annotation(
-            x=axis,
-            y=height,
-            text=text,
-            showarrow=False,
-            xanchor="center" if at_ends else "left",
-            xshift=0 if at_ends else 4,
-            yanchor=anchor,
-            font={"size": 11},
-            bgcolor="rgba(255, 255, 255, 0.75)",
-        )
+        yield {
+            "x": axis,
+            "y": height,
+            "text": text,
+            "showarrow": False,
+            "xanchor": "center" if at_ends else "left",
+            "xshift": 0 if at_ends else 4,
+            "yanchor": anchor,
+            "font": {"size": 11},
+            "bgcolor": "rgba(255, 255, 255, 0.75)",
+        }
 
 
 def panels(run: Run, columns: list[Column]) -> Figure:
@@ -168,13 +174,13 @@ def panels(run: Run, columns: list[Column]) -> Figure:
             figure.add_trace(trace, **where)
         if i % side == 0:
             figure.update_yaxes(title="percent", **where)
-    figure.update_layout(make_figure(height=90 + 190 * rows, barmode="overlay", bargap=0).layout)
+    figure.update_layout(style(90 + 190 * rows, barmode="overlay", bargap=0))
     figure.update_layout(legend_y=1.0 + 30.0 / (100 * rows))
     figure.update_annotations(font_size=13)
     return figure
 
 
-def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
+def _panel(run: Run, column: Column, X: Tensor, **options: Any) -> Any:
     """The bars of one input."""
     import plotly.graph_objects as go
 
@@ -185,7 +191,7 @@ def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
             y=shares,
             opacity=0.7,
             hovertemplate="%{x}: %{y:.3g} %",
-            **style,
+            **options,
         )
     measured = array(run.table.X[:, column.start])
     usual, (low, high) = np.quantile(measured, USUAL), value_range(run, column)
@@ -193,4 +199,4 @@ def _panel(run: Run, column: Column, X: Tensor, **style: Any) -> Any:
     edges = bins(low, high, NUM_PANEL_BINS)
     if column.kind != "number" and high - low <= NUM_PANEL_BINS:
         edges = np.arange(round(low) - 0.5, round(high) + 1.0)
-    return bars(array(X[:, column.start]).clip(edges[0], edges[-1]), edges, **style)
+    return bars(array(X[:, column.start]).clip(edges[0], edges[-1]), edges, **options)

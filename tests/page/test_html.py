@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 
 from botorch_roma.page import check_page, write_page
 from botorch_roma.page.html import MAX_COLUMNS, MAX_ROWS, make_page
+from botorch_roma.table import read_table
 
 pytest.importorskip("plotly", reason="needs the extra report")
 
@@ -21,7 +23,16 @@ EVIL = "<script>alert(1)</script>"
 FIGURES = ["outcomes", "distances", "updates", "parallel", "panels", "tokens-0"]
 
 
-def test_the_page_needs_nothing_else(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the five million letters of plotly.js, which take time to parse."""
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: "/* plotly.js v0 */")
+
+
+def test_the_page_needs_nothing_else(
+    make_run: MakeRun, frame: pd.DataFrame, parse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
     page = parse(make_page(make_run(frame, num_updates=3)))
     for tag, attributes in page.tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "a", "base")
@@ -54,7 +65,6 @@ def test_figures_stand_once_and_in_order(
 
 
 def test_texts_of_the_user_are_texts(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
-    frame = frame.rename(columns={"y": "y"})
     run = make_run(
         frame,
         num_updates=2,
@@ -148,11 +158,11 @@ def test_known_designs_among_the_proposals(
     assert "3 of 10 proposals are known designs" in parse(make_page(run)).text
 
 
-def test_many_inputs(make_run: MakeRun, parse: Any) -> None:
-    X = np.random.default_rng(0).random((40, 5_126))
-    frame = pd.DataFrame(X, columns=[f"x{i}" for i in range(5_126)]).assign(y=X[:, 0])
-    run = make_run(frame)
-    run.candidates[:, 77] += 100.0
+def test_many_inputs(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+    X = torch.rand(40, 5_126, generator=torch.Generator().manual_seed(0))
+    table, candidates = read_table(X, X[:, :1]), X[:10].clone()
+    candidates[:, 77] += 100.0
+    run = dataclasses.replace(make_run(frame), table=table, candidates=candidates)
     text = make_page(run)
     page = parse(text)
     assert len(page.rows[0]) == 4 + MAX_COLUMNS
@@ -183,7 +193,7 @@ def test_written_completely_or_not_at_all(
 ) -> None:
     path, run = tmp_path / "page.html", make_run(frame)
     write_page(run, path)
-    with pytest.raises(FileExistsError, match="page.html' exists already; pass --force"):
+    with pytest.raises(FileExistsError, match=r"page\.html' exists already; pass --force"):
         write_page(run, path)
     before = path.read_text("utf-8")
     monkeypatch.setattr("botorch_roma.page.html._settings", lambda _: 1 / 0)
