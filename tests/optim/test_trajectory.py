@@ -133,6 +133,19 @@ def test_plot_of_nothing() -> None:
         Trajectory().plot()
 
 
+def test_without_positions(ensemble: RoMAModel) -> None:
+    trajectory = Trajectory(positions=False)
+    bounds = torch.stack([ensemble.train_X.min(dim=0).values, ensemble.train_X.max(dim=0).values])
+    arguments = {"q": 2, "num_updates": 3, "trajectory": trajectory}
+    optimize_acqf_roma(PosteriorMean(ensemble), bounds, **arguments)
+    assert trajectory.x == []
+    assert len(trajectory.predicted) == 3
+    with pytest.raises(ValueError, match="`Trajectory` holds no positions"):
+        trajectory.plot()
+    with pytest.raises(ValueError, match=r"`trajectory` must be empty.*3 updates"):
+        optimize_acqf_roma(PosteriorMean(ensemble), bounds, **arguments)
+
+
 def test_a_second_run_needs_a_record_of_its_own(model: RoMAModel, bounds: Tensor) -> None:
     trajectory = Trajectory()
     arguments = {"q": 2, "num_updates": 1, "trajectory": trajectory}

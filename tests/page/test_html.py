@@ -30,10 +30,10 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_needs_nothing_else(
-    make_run: MakeRun, frame: pd.DataFrame, parse: Any, monkeypatch: pytest.MonkeyPatch
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    page = parse(make_page(make_run(frame, num_updates=3)))
+    page = parse_page(make_page(make_run(frame, num_updates=3)))
     for tag, attributes in page.tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "a", "base")
         assert not {"src", "href", "srcset", "action", "onclick", "onerror"} & set(attributes)
@@ -52,19 +52,21 @@ def test_nothing_offers_to_send_the_data_away(make_run: MakeRun, frame: pd.DataF
 
 
 def test_figures_stand_once_and_in_order(
-    make_run: MakeRun, frame: pd.DataFrame, parse: Any
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any
 ) -> None:
-    page = parse(make_page(make_run(frame, num_updates=3)))
+    page = parse_page(make_page(make_run(frame, num_updates=3)))
     assert page.ids == [f"figure-{name}" for name in FIGURES]
     assert "was not recorded" not in page.text
-    without = parse(make_page(make_run(frame.drop(columns="site"))))
+    without = parse_page(make_page(make_run(frame.drop(columns="site"))))
     assert without.ids == [f"figure-{name}" for name in FIGURES if name not in FIGURES[2::3]]
     assert "was not recorded" in without.text
-    sequences = parse(make_page(make_run(frame[["site", "y"]])))
+    sequences = parse_page(make_page(make_run(frame[["site", "y"]])))
     assert sequences.ids == ["figure-outcomes", "figure-distances", "figure-tokens-0"]
 
 
-def test_texts_of_the_user_are_texts(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+def test_texts_of_the_user_are_texts(
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any
+) -> None:
     run = make_run(
         frame,
         num_updates=2,
@@ -78,7 +80,7 @@ def test_texts_of_the_user_are_texts(make_run: MakeRun, frame: pd.DataFrame, par
     assert "alert(1)" in drawn
     assert "<script>alert" not in drawn
     assert "</script>alert" not in drawn
-    page = parse(text)
+    page = parse_page(text)
     # parsed: the markup of the user is text in a heading, in the table, and in a warning
     assert page.text.count(EVIL) >= 4
     assert f"a warning of {EVIL}" in page.text
@@ -93,9 +95,11 @@ def test_texts_of_the_user_are_texts(make_run: MakeRun, frame: pd.DataFrame, par
     assert "&lt;script&gt;alert(1)&lt;\\u002fscript&gt;" in drawn
 
 
-def test_numbers_are_those_of_the_run(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+def test_numbers_are_those_of_the_run(
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any
+) -> None:
     run = make_run(frame)
-    head, *rows = parse(make_page(run)).rows
+    head, *rows = parse_page(make_page(run)).rows
     names = [c for c in frame.columns if c != "y"]
     assert head == ["#", "predicted mean", "predicted deviation", "distance", *names]
     assert [int(row[0]) for row in rows] == list(range(1, 11))
@@ -108,16 +112,16 @@ def test_numbers_are_those_of_the_run(make_run: MakeRun, frame: pd.DataFrame, pa
         ]
 
 
-def test_data_of_the_script(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+def test_data_of_the_script(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
     run = make_run(frame)
-    (data,) = [json.loads(s) for s in parse(make_page(run)).scripts if s.startswith('{"mean"')]
+    (data,) = [json.loads(s) for s in parse_page(make_page(run)).scripts if s.startswith('{"mean"')]
     assert data["mean"] == run.mean.tolist()
     assert data["distance"] == run.distance.tolist()
     assert np.shape(data["parallel"]) == (10, 6)
 
 
-def test_head(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
-    text = parse(make_page(make_run(frame, fixed={"on": True}))).text
+def test_head(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
+    text = parse_page(make_page(make_run(frame, fixed={"on": True}))).text
     for part in (
         "Proposals for y",
         "10 designs proposed from 60 measured rows with 7 inputs in data.csv ; larger is better",
@@ -132,10 +136,10 @@ def test_head(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
     assert "Before you go on" not in text
 
 
-def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
     best = frame["y"].min()
     run = make_run(frame, direction="minimize", best_measured=best)
-    text = parse(make_page(run)).text
+    text = parse_page(make_page(run)).text
     assert "smaller is better" in text
     assert "0 of 10 proposals are predicted better" in text
     assert (run.best_known == run.table.X[run.table.Y.flatten().argsort()[:10]]).all()
@@ -143,28 +147,28 @@ def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
 
 @pytest.mark.parametrize(("correlation", "said"), [(None, "unknown"), (0.1, "0.100")])
 def test_a_proxy_that_has_learnt_little(
-    make_run: MakeRun, frame: pd.DataFrame, parse: Any, correlation: float | None, said: str
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any, correlation: float | None, said: str
 ) -> None:
-    text = parse(make_page(make_run(frame, rank_correlation=correlation, held_out=0))).text
+    text = parse_page(make_page(make_run(frame, rank_correlation=correlation, held_out=0))).text
     assert f"(rank correlation {said})" in text
     assert "rank correlation on the training rows" in text
 
 
 def test_known_designs_among_the_proposals(
-    make_run: MakeRun, frame: pd.DataFrame, parse: Any
+    make_run: MakeRun, frame: pd.DataFrame, parse_page: Any
 ) -> None:
     run = make_run(frame)
     run.distance[:3] = 1e-9
-    assert "3 of 10 proposals are known designs" in parse(make_page(run)).text
+    assert "3 of 10 proposals are known designs" in parse_page(make_page(run)).text
 
 
-def test_many_inputs(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None:
+def test_many_inputs(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
     X = torch.rand(40, 5_126, generator=torch.Generator().manual_seed(0))
     table, candidates = read_table(X, X[:, :1]), X[:10].clone()
     candidates[:, 77] += 100.0
     run = dataclasses.replace(make_run(frame), table=table, candidates=candidates)
     text = make_page(run)
-    page = parse(text)
+    page = parse_page(text)
     assert len(page.rows[0]) == 4 + MAX_COLUMNS
     assert "x77" in page.rows[0]
     assert "Of the 5,126 inputs the 20 are shown" in page.text
@@ -174,18 +178,18 @@ def test_many_inputs(make_run: MakeRun, frame: pd.DataFrame, parse: Any) -> None
 
 
 @pytest.mark.parametrize(("n", "q"), [(2, 1), (2, 2), (1_100, 1_050)])
-def test_few_and_many_designs(make_run: MakeRun, parse: Any, n: int, q: int) -> None:
+def test_few_and_many_designs(make_run: MakeRun, parse_page: Any, n: int, q: int) -> None:
     X = torch.rand(n, 2, generator=torch.Generator().manual_seed(0)).numpy()
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(y=X[:, 0])
-    page = parse(make_page(make_run(frame, q, num_updates=2)))
+    page = parse_page(make_page(make_run(frame, q, num_updates=2)))
     assert len(page.rows) == 1 + min(q, MAX_ROWS)
     assert ("The first 1,000 of 1,050 designs" in page.text) == (q > MAX_ROWS)
 
 
-def test_constant_columns_and_outcomes_of_any_size(make_run: MakeRun, parse: Any) -> None:
+def test_constant_columns_and_outcomes_of_any_size(make_run: MakeRun, parse_page: Any) -> None:
     X = np.random.default_rng(0).random(30)
     frame = pd.DataFrame({"a": 1e-300 * X, "k": 7.0, "z": 1e15 + X, "c": "one", "y": 1e200 * X})
-    assert len(parse(make_page(make_run(frame))).ids) == 4
+    assert len(parse_page(make_page(make_run(frame))).ids) == 4
 
 
 def test_written_completely_or_not_at_all(
