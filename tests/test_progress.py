@@ -43,16 +43,19 @@ def test_leaving_early_is_clean(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_warnings_are_noted_and_shown() -> None:
-    with pytest.warns(UserWarning, match="one|two") as shown, noted_warnings() as noted:
-        warnings.simplefilter("default")
-        warnings.warn("one", UserWarning, stacklevel=1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.warn("not this", UserWarning, stacklevel=1)
-        warnings.warn("two", UserWarning, stacklevel=1)
+    def work() -> list[str]:
+        with noted_warnings() as noted:
+            warnings.simplefilter("default")
+            warnings.warn("one", UserWarning, stacklevel=1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.warn("not this", UserWarning, stacklevel=1)
+            warnings.warn("two", UserWarning, stacklevel=1)
+        return noted
+
+    before = warnings.showwarning
+    with pytest.warns(UserWarning, match="one|two") as shown:
+        noted = work()
     assert noted == ["one", "two"]
     assert [str(w.message) for w in shown] == noted
-    before = warnings.showwarning
-    with noted_warnings():
-        assert warnings.showwarning is not before
     assert warnings.showwarning is before
