@@ -7,7 +7,9 @@ take longer than the work; recorded once and replayed, they are one launch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 import torch
@@ -54,6 +56,7 @@ class _Record(Generic[Result]):
         self.inputs = [t.clone() for t in inputs]
         self.graph = torch.cuda.CUDAGraph()
         with (
+            _garbage_stays(),
             torch.cuda.device(inputs[0].device),
             torch.cuda.graph(self.graph, capture_error_mode="thread_local"),
         ):
@@ -64,3 +67,16 @@ class _Record(Generic[Result]):
             own.copy_(given)
         self.graph.replay()
         return self.result
+
+
+@contextmanager
+def _garbage_stays() -> Iterator[None]:
+    """Collect garbage before, not during: a graph that is freed would break the recording."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

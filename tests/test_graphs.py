@@ -111,6 +111,7 @@ def waits(function: Callable[[], object]) -> list[str]:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 @pytest.mark.parametrize("replay", [False, True])
 def test_the_inner_loop_does_not_wait(gpu: torch.device, replay: bool) -> None:
     model = make_model(gpu, 60, num_members=2)
@@ -120,8 +121,4 @@ def test_the_inner_loop_does_not_wait(gpu: torch.device, replay: bool) -> None:
     with torch.no_grad():
         for _ in range(2):
             adaptation(Z, labels)
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            assert waits(lambda: adaptation(Z, labels)) == []
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+        assert waits(lambda: adaptation(Z, labels)) == []
