@@ -34,6 +34,11 @@ def label(text: object, limit: int = 28) -> str:
     return html.escape(text if len(text) <= limit else f"{text[: limit - 1]}…", quote=False)
 
 
+def count(number: int, word: str) -> str:
+    """A number of things: ``1 row``, ``1,000 rows``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
 def band_color(color: str, opacity: float) -> str:
     """A color ``#rrggbb`` that lets through what is behind it."""
     channels = ", ".join(str(int(color[i : i + 2], 16)) for i in (1, 3, 5))
@@ -65,9 +70,9 @@ def array(values: Tensor) -> np.ndarray[Any, Any]:
     return values.detach().double().cpu().numpy()
 
 
-def bins(low: float, high: float, count: int = NUM_BINS) -> np.ndarray[Any, Any]:
-    """Edges of ``count`` bins; one bin of width 1 around a single value."""
-    return np.linspace(low, high, count + 1) if high > low else np.array([low - 0.5, low + 0.5])
+def bins(low: float, high: float, number: int = NUM_BINS) -> np.ndarray[Any, Any]:
+    """Edges of ``number`` bins; one bin of width 1 around a single value."""
+    return np.linspace(low, high, number + 1) if high > low else np.array([low - 0.5, low + 0.5])
 
 
 def bars(values: np.ndarray[Any, Any], edges: np.ndarray[Any, Any], **style: Any) -> Any:
@@ -92,11 +97,11 @@ def outcomes(run: Run) -> Figure:
     both = np.concatenate([measured, predicted])
     edges = bins(both.min(), both.max())
     figure = make_figure(
-        bars(measured, edges, name=f"measured ({len(measured):,} rows)", marker_color=KNOWN),
+        bars(measured, edges, name=f"measured ({count(len(measured), 'row')})", marker_color=KNOWN),
         bars(
             predicted,
             edges,
-            name=f"predicted ({len(predicted):,} proposals)",
+            name=f"predicted ({count(len(predicted), 'proposal')})",
             marker_color=PROPOSED,
         ),
         barmode="overlay",
@@ -210,7 +215,10 @@ def tokens(run: Run, column: Column) -> Figure:
     )
     differing = (proposed - known).abs().sum(dim=0)
     shown = differing.topk(min(MAX_POSITIONS, column.width)).indices.sort().values
-    titles = [f"{len(run.candidates)} proposals", f"the {len(run.best_known)} best known designs"]
+    titles = [
+        f"{count(len(run.candidates), 'proposal')}",
+        f"the {len(run.best_known):,} best known designs",
+    ]
     figure = make_subplots(rows=2, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.12)
     positions = [str(i) for i in (shown + 1).tolist()]
     for row, shares in enumerate((proposed, known), start=1):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botorch_roma.files import check_output, write_atomically
 from botorch_roma.page import figures
+from botorch_roma.page.figures import count
 from botorch_roma.page.inputs import MAX_AXES, MAX_LINES, MAX_PANELS, heights, panels, parallel
 from botorch_roma.page.run import PREDICTED, Run
 from botorch_roma.table import Column
@@ -140,11 +141,9 @@ def _sections(run: Run) -> Iterator[str]:
 def _lead(run: Run) -> str:
     summary = run.summary
     data = PurePath(summary.get("data") or "").name
-    rows, inputs = len(run.table.Y), len(run.table.parts)
     return (
-        f'<p class="lead">{len(run.candidates):,} {_plural("design", len(run.candidates))} '
-        f"proposed from {rows:,} measured {_plural('row', rows)} with {inputs:,} "
-        f"{_plural('input', inputs)}"
+        f'<p class="lead">{count(len(run.candidates), "design")} proposed from '
+        f"{count(len(run.table.Y), 'measured row')} with {count(len(run.table.parts), 'input')}"
         + (f" in <b>{html.escape(data)}</b>" if data else "")
         + f"; {'smaller' if run.minimize else 'larger'} is better. "
         "Nothing was measured in between.</p>"
@@ -180,8 +179,8 @@ def _warnings(run: Run) -> str:
     known = int((run.distance < SAME_DESIGN).sum())
     if known:
         messages.append(
-            f"{known} of {len(run.candidates):,} proposals {'is a' if known == 1 else 'are'} "
-            f"known {_plural('design', known)} (distance 0): there is a measurement already."
+            f"{known:,} of {count(len(run.candidates), 'proposal')} had been measured before "
+            "(distance 0)."
         )
     if not messages:
         return ""
@@ -262,9 +261,10 @@ def _cell(value: Any, kind: str) -> str:
 def _outcomes(run: Run) -> str:
     best, mean = run.summary["best_measured"], run.mean
     better = int(((mean < best) if run.minimize else (mean > best)).sum())
+    proposals = count(len(mean), "proposal")
     return _section(
         "Measured and predicted",
-        f"{better:,} of {len(mean):,} proposals are predicted better than the best measured row.",
+        f"Predicted better than the best measured row: {better:,} of {proposals}.",
         _figure("outcomes", figures.outcomes(run)),
     )
 
@@ -298,8 +298,8 @@ def _updates(run: Run) -> str:
 
 def _inputs(run: Run) -> Iterator[str]:
     total = len(run.inputs)
-    if total:
-        axes = parallel_columns(run)
+    axes = parallel_columns(run)
+    if len(axes) > 1:
         text = (
             "Every line is a design, every axis an input between its least and greatest value in "
             "the designs drawn."
@@ -312,6 +312,7 @@ def _inputs(run: Run) -> Iterator[str]:
         if len(run.candidates) > MAX_LINES:
             text += f" The best {MAX_LINES} of each kind."
         yield _section("Inputs side by side", text, _figure("parallel", parallel(run, axes)))
+    if total:
         shown = run.moved[:MAX_PANELS]
         text = (
             "Values in the proposals and in all rows of the data; the first and the last bar hold "
@@ -383,15 +384,11 @@ def _figure(name: str, figure: Figure) -> str:
 
 def _data(run: Run) -> str:
     """What the script of the page needs: numbers only."""
-    columns = parallel_columns(run) if run.inputs else []
+    columns = parallel_columns(run)
     lines = heights(run, columns, run.candidates[:MAX_ROWS]).round(4).tolist() if columns else []
     return json.dumps(
         {"mean": run.mean.tolist(), "distance": run.distance.tolist(), "parallel": lines}
     )
-
-
-def _plural(word: str, number: int) -> str:
-    return word if number == 1 else f"{word}s"
 
 
 def _number(value: float) -> str:

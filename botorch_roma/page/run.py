@@ -22,6 +22,9 @@ from botorch_roma.table import Column, Table, read_table
 #: Columns of the candidates that are no inputs.
 PREDICTED: tuple[str, ...] = ("predicted_mean", "predicted_std", "distance")
 
+#: Known designs that proposals are compared with, at least.
+MIN_KNOWN: int = 50
+
 #: Points of two distributions that are compared, from the least to the greatest.
 NUM_QUANTILES: int = 21
 
@@ -57,9 +60,12 @@ class Run:
 
     @cached_property
     def best_known(self) -> Tensor:
-        r"""The best measured designs, as many as were proposed if there are, ``k x d``."""
+        r"""The best measured designs, as many as were proposed, ``k x d``.
+
+        But :data:`MIN_KNOWN` at least, and all where there are fewer.
+        """
         Y = self.table.Y.flatten()
-        k = min(len(self.candidates), len(Y))
+        k = min(max(len(self.candidates), MIN_KNOWN), len(Y))
         return self.table.X[Y.topk(k, largest=not self.minimize).indices]
 
     @property

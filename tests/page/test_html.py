@@ -141,8 +141,7 @@ def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> N
     run = make_run(frame, direction="minimize", best_measured=best)
     text = parse_page(make_page(run)).text
     assert "smaller is better" in text
-    assert "0 of 10 proposals are predicted better" in text
-    assert (run.best_known == run.table.X[run.table.Y.flatten().argsort()[:10]]).all()
+    assert "Predicted better than the best measured row: 0 of 10 proposals." in text
 
 
 @pytest.mark.parametrize(("correlation", "said"), [(None, "unknown"), (0.1, "0.100")])
@@ -159,7 +158,7 @@ def test_known_designs_among_the_proposals(
 ) -> None:
     run = make_run(frame)
     run.distance[:3] = 1e-9
-    assert "3 of 10 proposals are known designs" in parse_page(make_page(run)).text
+    assert "3 of 10 proposals had been measured before" in parse_page(make_page(run)).text
 
 
 def test_many_inputs(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
@@ -183,6 +182,8 @@ def test_few_and_many_designs(make_run: MakeRun, parse_page: Any, n: int, q: int
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(y=X[:, 0])
     page = parse_page(make_page(make_run(frame, q, num_updates=2)))
     assert len(page.rows) == 1 + min(q, MAX_ROWS)
+    assert page.text.startswith(f"Proposals for y Proposals for y {q:,} design")
+    assert ("designs proposed" in page.text) == (q > 1)
     assert ("The first 1,000 of 1,050 designs" in page.text) == (q > MAX_ROWS)
 
 

@@ -26,7 +26,7 @@ def test_lines_of_designs(make_run: MakeRun, frame: pd.DataFrame) -> None:
     lines = np.reshape(proposed.y, (10, len(columns) + 1))
     assert lines[:, :-1].tolist() == places.tolist()
     assert np.isnan(lines[:, -1]).all()
-    assert len(known.y) == len(proposed.y)
+    assert len(known.y) == 50 * (len(columns) + 1)
     assert list(chosen.y) == places[0].tolist()
     low, high = value_range(run, columns[0])
     drawn = [run.best_known[:, 0], run.candidates[:, 0]]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_what_is_no_run(tmp_path: Path, text: str) -> None:
 
 def test_moved(run: Run) -> None:
     names = {c.name: c for c in run.inputs}
-    run.candidates[:] = run.best_known
+    run = dataclasses.replace(run, candidates=run.best_known.clone())
     run.candidates[:, names["n"].start] += 3.0
     run.candidates[:, names["kind"].start] = 0.0
     assert [c.name for c in run.moved[:2]] == ["n", "kind"]
@@ -83,8 +84,8 @@ def test_moved(run: Run) -> None:
 
 def test_best_known_of_both_directions(make_run: MakeRun, frame: pd.DataFrame) -> None:
     for direction, rows in (
-        ("maximize", frame.nlargest(10, "y")),
-        ("minimize", frame.nsmallest(10, "y")),
+        ("maximize", frame.nlargest(50, "y")),
+        ("minimize", frame.nsmallest(50, "y")),
     ):
         run = make_run(frame, direction=direction)
         assert sorted(run.best_known[:, 0].tolist()) == sorted(rows["a"])
