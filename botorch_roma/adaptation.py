@@ -116,7 +116,7 @@ class Adaptation:
         basis, weights = self._reduce(points)
         inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
         if self.replay and not (self.shared and basis is not None):  # the weights stay in place
-            adapted = self._replayed(inputs, labels)
+            adapted: StackedWeights = self._replayed(inputs, labels)
         else:
             adapted = self._adapt(weights, inputs, labels)
         return AdaptedRoMAModel(

@@ -10,15 +10,13 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-Result = TypeVar("Result")
 
-
-class Replayed(Generic[Result]):
+class Replayed:
     r"""A function of tensors that is recorded and replayed where they lie on a GPU.
 
     The first call for inputs of a shape runs as it is, so that libraries set themselves up; the
@@ -31,11 +29,11 @@ class Replayed(Generic[Result]):
     What is returned on a GPU is overwritten by the next call with inputs of that shape.
     """
 
-    def __init__(self, function: Callable[..., Result]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self._records: dict[tuple[torch.Size, ...], _Record[Result] | None] = {}
+        self._records: dict[tuple[torch.Size, ...], _Record | None] = {}
 
-    def __call__(self, *inputs: Tensor) -> Result:
+    def __call__(self, *inputs: Tensor) -> Any:
         """What the function returns for tensors that are all on one device."""
         if inputs[0].device.type != "cuda":
             return self.function(*inputs)
@@ -49,10 +47,10 @@ class Replayed(Generic[Result]):
         return record.replay(inputs)
 
 
-class _Record(Generic[Result]):
+class _Record:
     """One computation on a GPU, with the tensors that it reads and writes."""
 
-    def __init__(self, function: Callable[..., Result], inputs: tuple[Tensor, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
         self.inputs = [t.clone() for t in inputs]
         self.graph = torch.cuda.CUDAGraph()
         with (
@@ -62,7 +60,7 @@ class _Record(Generic[Result]):
         ):
             self.result = function(*self.inputs)
 
-    def replay(self, inputs: tuple[Tensor, ...]) -> Result:
+    def replay(self, inputs: tuple[Tensor, ...]) -> Any:
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given)
         self.graph.replay()

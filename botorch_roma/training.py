@@ -291,7 +291,7 @@ class Training:
 
     def _step(self, rows: Tensor) -> Tensor:
         r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
-        loss = self._replayed(*(t for t in self._batch(rows) if t is not None))
+        loss: Tensor = self._replayed(*(t for t in self._batch(rows) if t is not None))
         self.theta.grad = self.gradient
         self.optimizer.step()
         return loss
