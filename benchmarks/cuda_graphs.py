@@ -2,15 +2,12 @@
 
     python benchmarks/cuda_graphs.py
 
-Medians of 15 adaptations of 128 candidates, and a run of both stages, each twice in turn.
+Medians of 15 adaptations of 128 candidates, and a run of both stages twice, all in turn.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,12 +15,13 @@ from botorch.acquisition import PosteriorMean
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from speed_parts.timing import seconds
+from speed_parts.alternatives import Case, Work
+from speed_parts.timing import Place, in_turn, seconds
 
 from botorch_roma import RoMAModel, fit_roma_model, optimize_acqf_roma
-from botorch_roma.adaptation import Adaptation
-from botorch_roma.graphs import Replayed
+from botorch_roma.graphs import Recorder
 
+#: Inputs, width, inner steps.
 SIZES = [
     (60, 64, 10),
     (60, 64, 100),
@@ -35,41 +33,26 @@ SIZES = [
 EPOCHS, UPDATES = 20, 100
 
 
-def make_model(device: torch.device, d: int, width: int, n: int) -> RoMAModel:
-    X = torch.rand(n, d, generator=torch.Generator().manual_seed(0)).to(device)
-    Y = X.sum(dim=1, keepdim=True).sin()
-    return RoMAModel(X, Y, hidden_sizes=(width, width), seed=0)
-
-
-def median_ms(function: Callable[[], object], device: torch.device) -> float:
-    for _ in range(3):  # the second call of a replayed one is its record
-        function()
-    return 1e3 * statistics.median(seconds(function, device) for _ in range(15))
-
-
-@torch.no_grad()
-def adaptations(device: torch.device) -> None:
+def adaptations(place: Place) -> None:
     print("| d | width | K | eager, ms | replayed, ms |\n|---|---|---|---|---|")
     for d, width, steps in SIZES:
-        model = make_model(device, d, width, 300)
-        model.fitted.fill_(True)
-        Z, labels = torch.randn(128, d, device=device), torch.zeros(1, 128, device=device)
-        times = []
-        for replay in (False, True):
-            adaptation = Adaptation(model, num_steps=steps, replay=replay)
-            times.append(median_ms(partial(adaptation, Z, labels), device))
-        print(f"| {d:,} | {width:,} | {steps} | {times[0]:.2f} | {times[1]:.2f} |", flush=True)
+        work = Work(Case(width, d=d, steps=steps), place)
+        ways = {replay: work.adaptation(steps, replay=replay) for replay in (False, True)}
+        times = in_turn(ways, place.device, repeats=15)
+        cells = (f"{1e3 * times[replay]:.2f}" for replay in ways)
+        print(f"| {d:,} | {width:,} | {steps} | {' | '.join(cells)} |", flush=True)
 
 
-def whole_run(device: torch.device) -> None:
+def whole_run(place: Place) -> None:
     print(f"\n| n = 6,000, d = 60 | stage 1, {EPOCHS} epochs, s | stage 2, {UPDATES} updates, s |")
     print("|---|---|---|")
-    replayed = Replayed.__call__
-    bounds = torch.tensor([[0.0], [1.0]], device=device).expand(2, 60)
+    replayed, device = Recorder.__call__, place.device
+    X = torch.rand(6_000, 60, generator=torch.Generator().manual_seed(0)).to(device)
+    Y, bounds = X.sum(dim=1, keepdim=True).sin(), torch.stack([X.amin(dim=0), X.amax(dim=0)])
     for name in ("eager", "replayed") * 2:
-        call = replayed if name == "replayed" else lambda self, *inputs: self.function(*inputs)
-        Replayed.__call__ = call  # type: ignore[method-assign]
-        model = make_model(device, 60, 64, 6_000)
+        call = replayed if name == "replayed" else lambda self, function, *inputs: function(*inputs)
+        Recorder.__call__ = call  # type: ignore[method-assign]
+        model = RoMAModel(X, Y, seed=0)
         fit = seconds(lambda m=model: fit_roma_model(m, seed=0, epochs=EPOCHS), device)
         acq = PosteriorMean(model)
         optimize = seconds(
@@ -81,7 +64,7 @@ def whole_run(device: torch.device) -> None:
 if __name__ == "__main__":
     if not torch.cuda.is_available():
         sys.exit("needs a CUDA device")
-    gpu = torch.device("cuda")
-    print(f"{torch.cuda.get_device_name(gpu)}, torch {torch.__version__}\n")
+    gpu = Place(torch.device("cuda"), 1, torch.float)
+    print(f"{gpu}, torch {torch.__version__}\n")
     adaptations(gpu)
     whole_run(gpu)

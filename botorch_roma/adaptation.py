@@ -23,7 +23,7 @@ from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
 from botorch_roma.closed_form import FirstLayer, Loss
-from botorch_roma.graphs import Replayed
+from botorch_roma.graphs import Recorder
 from botorch_roma.inner_loop import WeightForm, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
@@ -93,7 +93,7 @@ class Adaptation:
         self.weights = model.network.weights.map(Tensor.detach)
         self._own_span: tuple[Tensor, StackedWeights] | None = None
         self.replay = replay
-        self._replayed = Replayed(self._adapt_fitted)
+        self._recorder = Recorder()
 
     def __call__(
         self, Z: Tensor, pseudo_label: Tensor, points_per_batch: int | None = None
@@ -116,7 +116,7 @@ class Adaptation:
         basis, weights = self._reduce(points)
         inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
         if self.replay and not (self.shared and basis is not None):  # the weights stay in place
-            adapted: StackedWeights = self._replayed(inputs, labels)
+            adapted: StackedWeights = self._recorder(self._adapt_fitted, inputs, labels)
         else:
             adapted = self._adapt(weights, inputs, labels)
         return AdaptedRoMAModel(

@@ -16,34 +16,38 @@ import torch
 from torch import Tensor
 
 
-class Replayed:
-    r"""A function of tensors that is recorded and replayed where they lie on a GPU.
+class Recorder:
+    r"""Calls one function of tensors, recorded and replayed where they lie on a GPU.
 
     The first call for inputs of a shape runs as it is, so that libraries set themselves up; the
     second is recorded, and it and all later ones are replayed. On a CPU every call is a plain one.
 
-    Args:
-        function: What to call. It must not wait for the GPU or draw random numbers, and what it
-            reads or writes besides its arguments has to stay where it is in the memory.
-
-    What is returned on a GPU is overwritten by the next call with inputs of that shape.
+    The function is not kept: as a method of the recorder's owner it would keep the owner alive.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self) -> None:
         self._records: dict[tuple[torch.Size, ...], _Record | None] = {}
 
-    def __call__(self, *inputs: Tensor) -> Any:
-        """What the function returns for tensors that are all on one device."""
+    def __call__(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        r"""What a function returns.
+
+        Args:
+            function: The same in all calls. It must not wait for the GPU or draw random numbers,
+                and what it reads or writes besides its arguments has to stay where it is in memory.
+            inputs: Its arguments, all on one device.
+
+        Returns:
+            Its result. On a GPU the next call with inputs of that shape overwrites it.
+        """
         if inputs[0].device.type != "cuda":
-            return self.function(*inputs)
+            return function(*inputs)
         shapes = tuple(t.shape for t in inputs)
         if shapes not in self._records:
             self._records[shapes] = None
-            return self.function(*inputs)
+            return function(*inputs)
         record = self._records[shapes]
         if record is None:
-            record = self._records[shapes] = _Record(self.function, inputs)
+            record = self._records[shapes] = _Record(function, inputs)
         return record.replay(inputs)
 
 

@@ -29,7 +29,7 @@ from botorch_roma.closed_form import (
     training_gradient,
     training_loss,
 )
-from botorch_roma.graphs import Replayed
+from botorch_roma.graphs import Recorder
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
@@ -131,7 +131,7 @@ class Training:
         self.batch_size = min(batch_size, self.num_rows)
         self._load_weights(warm_start)
         self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=self.theta.is_cuda or None)
-        self._replayed = Replayed(self._perturbed_gradient)
+        self._recorder = Recorder()
         self.generators = [
             torch.Generator(self.Z.device).manual_seed(seed + e)
             for seed in seeds
@@ -291,7 +291,8 @@ class Training:
 
     def _step(self, rows: Tensor) -> Tensor:
         r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
-        loss: Tensor = self._replayed(*(t for t in self._batch(rows) if t is not None))
+        batch = [t for t in self._batch(rows) if t is not None]
+        loss: Tensor = self._recorder(self._perturbed_gradient, *batch)
         self.theta.grad = self.gradient
         self.optimizer.step()
         return loss

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from botorch_roma import RoMAModel, fit_roma_model
 from botorch_roma.adaptation import Adaptation
-from botorch_roma.graphs import Replayed
+from botorch_roma.graphs import Recorder
+from botorch_roma.training import Training
 
 
 class Counted:
@@ -37,19 +40,53 @@ def make_model(device: torch.device, d: int = 6, **options: Any) -> RoMAModel:
 
 def test_plain_calls_on_a_cpu() -> None:
     function = Counted()
-    replayed = Replayed(function)
-    results = [replayed(torch.full((3,), float(i)), torch.ones(3))[0] for i in range(4)]
+    record = Recorder()
+    results = [record(function, torch.full((3,), float(i)), torch.ones(3))[0] for i in range(4)]
     assert function.calls == 4
     assert [r[-1].item() for r in results] == [0.0, 3.0, 6.0, 9.0]  # none is overwritten
+
+
+def test_an_adaptation_is_freed_at_once(device: torch.device) -> None:
+    """The weights of all candidates must not wait for the garbage collection."""
+    model = make_model(device)
+    model.fitted.fill_(True)
+    adaptation = Adaptation(model, replay=True)
+    for _ in range(3):
+        adaptation(torch.zeros(4, 6, device=device), torch.zeros(1, 4, device=device))
+    alive = weakref.ref(adaptation)
+    gc.disable()
+    try:
+        del adaptation
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_training_is_freed_at_once(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor must the data, and the copies of the weights."""
+    alive, run = [], Training.run
+
+    def recorded(self: Training, *arguments: Any) -> Any:
+        alive.append(weakref.ref(self))
+        return run(self, *arguments)
+
+    monkeypatch.setattr(Training, "run", recorded)
+    fit_roma_model(make_model(device), epochs=1, seed=0)  # torch holds on to its first optimizer
+    gc.disable()
+    try:
+        fit_roma_model(make_model(device), epochs=1, seed=0)
+        assert alive[1]() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.gpu
 def test_recorded_once_for_each_shape(gpu: torch.device) -> None:
     function = Counted()
-    replayed = Replayed(function)
+    record = Recorder()
     for n in (5, 7, 5, 7, 5, 7, 5, 7):
         x, y = torch.rand(2, n, device=gpu)
-        product, difference = replayed(x, y)
+        product, difference = record(function, x, y)
         assert torch.allclose(product, (x * y).cumsum(dim=0))
         assert torch.equal(difference, x - y)
     assert function.calls == 4  # plainly and for the record, for two shapes
@@ -92,7 +129,7 @@ def test_training(gpu: torch.device, d: int, loss: str, monkeypatch: pytest.Monk
         return [*model.network.tensors]
 
     replayed = trained()
-    monkeypatch.setattr(Replayed, "__call__", lambda self, *inputs: self.function(*inputs))
+    monkeypatch.setattr(Recorder, "__call__", lambda self, function, *inputs: function(*inputs))
     for one, other in zip(replayed, trained(), strict=True):
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
