@@ -55,6 +55,7 @@ FLOORS = {
     "ax": 5,
     "inputs": 5,
     "presets": 5,
+    "proposal": 5,
     "propose": 5,
     "selection": 5,
     "table": 5,

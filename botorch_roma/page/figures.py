@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 KNOWN, PROPOSED, FITTED, CHOSEN = "#8a94a0", "#e07b00", "#1f6fb2", "#111111"
 
+#: Letters in the title of an axis that fit beside it.
+MAX_TITLE: int = 36
+
 #: Bars of a histogram.
 NUM_BINS: int = 40
 
@@ -106,7 +109,7 @@ def outcomes(run: Run) -> Figure:
         ),
         barmode="overlay",
         bargap=0,
-        xaxis_title=label(run.summary["objective"], 60),
+        xaxis_title=label(run.summary["objective"], MAX_TITLE),
         yaxis_title="share in percent",
     )
     mark_best(figure, run, "v")
@@ -150,8 +153,8 @@ def distances(run: Run) -> Figure:
             marker={"color": CHOSEN, "size": 14, "symbol": "circle-open", "line": {"width": 3}},
             hoverinfo="skip",
         ),
-        xaxis={"title": "distance to the nearest known design (standard deviations)"},
-        yaxis_title=label(f"predicted {run.summary['objective']}", 60),
+        xaxis_title="distance to known designs",
+        yaxis_title=label(f"predicted {run.summary['objective']}", MAX_TITLE),
     )
     figure.update_xaxes(range=[-0.03 * (x.max() or 1.0), 1.05 * (x.max() or 1.0)])
     mark_best(figure, run, "h")
@@ -166,7 +169,7 @@ def updates(run: Run) -> Figure | None:
         return None
     figure = make_figure(
         xaxis_title="update",
-        yaxis_title=label(f"predicted {run.summary['objective']}", 60),
+        yaxis_title=label(f"predicted {run.summary['objective']}", MAX_TITLE),
     )
     for name, color in (("adapted", PROPOSED), ("fitted", FITTED)):
         values = array(run.updates[name])
@@ -208,7 +211,7 @@ def tokens(run: Run, column: Column) -> Figure:
     from plotly.subplots import make_subplots
 
     assert column.vocabulary is not None
-    names = [label(s) for s in column.vocabulary.symbols]
+    names = [label(s) or repr(s) for s in column.vocabulary.symbols]  # repr of white space
     names += ["(end)"] * column.vocabulary.padded
     proposed, known = (
         token_shares(X[:, column.place], len(names)) for X in (run.candidates, run.best_known)
@@ -225,14 +228,16 @@ def tokens(run: Run, column: Column) -> Figure:
         trace = go.Heatmap(
             z=array(100.0 * shares[:, shown]),
             x=positions,
-            y=names,
+            y=np.arange(len(names)),
+            customdata=[[name] * len(shown) for name in names],
             coloraxis="coloraxis",
-            hovertemplate="position %{x}, %{y}: %{z:.3g} %<extra></extra>",
+            hovertemplate="position %{x}, %{customdata}: %{z:.3g} %<extra></extra>",
             xgap=1,
             ygap=1,
         )
         figure.add_trace(trace, row=row, col=1)
-    figure.update_yaxes(type="category", autorange="reversed", dtick=1)
+    # by number, as names that are cut may be the same
+    figure.update_yaxes(tickvals=np.arange(len(names)), ticktext=names, autorange="reversed")
     figure.update_xaxes(type="category")
     figure.update_xaxes(title="position", row=2, col=1)
     color: dict[str, Any] = {"colorscale": "Blues", "cmin": 0, "cmax": 100}

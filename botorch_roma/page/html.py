@@ -170,7 +170,12 @@ def _tiles(run: Run) -> str:
 def _warnings(run: Run) -> str:
     messages = [str(m) for m in run.summary.get("warnings", ())]
     correlation = run.summary["rank_correlation"]
-    if correlation is None or correlation < LOW_CORRELATION:
+    if not run.summary["held_out"]:
+        messages.append(
+            "There were too few rows to hold some out: nothing tells whether the predictions hold "
+            "for other designs."
+        )
+    elif correlation is None or correlation < LOW_CORRELATION:
         messages.append(
             "The predictions hardly rank rows that the proxy was not trained on (rank correlation "
             f"{'unknown' if correlation is None else format(correlation, '.3f')}): the proposals "
@@ -272,9 +277,9 @@ def _outcomes(run: Run) -> str:
 def _distances(run: Run) -> str:
     return _section(
         "How far out",
-        "Root mean square over the inputs that the proxy sees, in standard deviations of the data; "
-        "0 is a known design. The farther out, the less a prediction is worth. Bars: predicted "
-        "deviation.",
+        "Distance to the nearest known design: root mean square over the inputs that the proxy "
+        "sees, in standard deviations of the data; 0 is a known design. The farther out, the less "
+        "a prediction is worth. Bars: predicted deviation.",
         _figure("distances", figures.distances(run)),
     )
 
@@ -292,7 +297,10 @@ def _updates(run: Run) -> str:
         "climbed, and by the fitted one. A curve that still rises at its end would have gone on."
     )
     if run.table.has_tokens:
-        text += " Tokens are vectors on the way, and designs again only at its end."
+        text += (
+            " Categories and symbols of sequences are vectors on the way, and become themselves "
+            "again only at its end."
+        )
     return _section("On the way", text, _figure("updates", figure))
 
 

@@ -43,17 +43,29 @@ NUM_PANEL_BINS: int = 24
 #: The part of the data's values that such a histogram shows at least.
 USUAL: tuple[float, float] = (0.01, 0.99)
 
-#: Categories whose names stand at an axis.
-MAX_NAMES: int = 12
+#: Categories whose names stand at an axis, the first and the last among them; below a histogram.
+MAX_NAMES, MAX_NAMES_BELOW = 12, 4
+
+
+def names(column: Column, letters: int = 14) -> list[str]:
+    """Labels of the values 0, 1, ... of a category or boolean, else none."""
+    values = (False, True) if column.kind == "boolean" else column.values
+    return [label(v, letters) for v in values]
+
+
+def named(texts: list[str], most: int) -> list[int]:
+    """Places of the labels that are shown, at most so many, evenly spread."""
+    places = np.linspace(0, len(texts) - 1, min(len(texts), most))
+    return [int(i) for i in places.round()]
 
 
 def value_range(run: Run, column: Column) -> tuple[float, float]:
     """Least and greatest value of an input in the best known designs and the proposals.
 
-    Among all rows there may be values far from any that matters. Of categories all.
+    Among all rows there may be values far from any that matters. Of categories and booleans all.
     """
-    if column.kind == "category":
-        return 0.0, len(column.values) - 1.0
+    if texts := names(column):
+        return 0.0, len(texts) - 1.0
     parts = [X[:, column.start] for X in (run.best_known, run.candidates)]
     return min(float(p.min()) for p in parts), max(float(p.max()) for p in parts)
 
@@ -76,7 +88,7 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
         f"best known designs, {KNOWN}": run.best_known,
         f"proposals, {PROPOSED}": run.candidates,
     }
-    axes = np.arange(len(columns))
+    axes, few = np.arange(len(columns)), len(columns) <= 6
     figure = make_figure(height=470)
     for text, X in groups.items():
         name, color = text.split(", ")
@@ -102,7 +114,7 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
     )
     # one by one plotly would copy those before
     figure.update_layout(
-        annotations=[mark for i, c in enumerate(columns) for mark in _marks(run, i, c)],
+        annotations=[mark for i in range(len(columns)) for mark in _marks(run, columns, i)],
         shapes=[
             {"type": "line", "x0": i, "x1": i, "y0": 0, "y1": 1, "layer": "below"}
             | {"line": {"color": KNOWN, "width": 1}}
@@ -111,40 +123,39 @@ def parallel(run: Run, columns: list[Column]) -> Figure:
     )
     figure.update_xaxes(
         tickvals=axes,
-        ticktext=[label(c.name) for c in columns],
-        tickangle=0 if len(columns) <= 6 else 35,
+        ticktext=[label(c.name, 26 if few else 16) for c in columns],
+        tickangle=0 if few else -35,
+        ticklabeloverflow="allow",
         showgrid=False,
         zeroline=False,
-        range=[-0.3, len(columns) - 0.3 + (0.3 if columns[-1].kind == "category" else 0.0)],
+        range=[-0.3, len(columns) - 0.7],
         automargin=True,
     )
     figure.update_yaxes(visible=False, range=[-0.08, 1.08])
     return figure
 
 
-def _marks(run: Run, axis: int, column: Column) -> Iterator[dict[str, Any]]:
-    """The least and greatest value at an axis, or its categories."""
+def _marks(run: Run, columns: list[Column], axis: int) -> Iterator[dict[str, Any]]:
+    """The least and greatest value at an axis, or beside it its categories."""
+    column, is_last = columns[axis], axis == len(columns) - 1
     low, high = value_range(run, column)
-    if column.kind == "category":
-        names = [label(v, 14) for v in column.values]
-        marks = {i / max(1.0, high): name for i, name in enumerate(names)}
-        if len(names) > MAX_NAMES:
-            marks = {0.0: names[0], 1.0: names[-1]}
-        if high == low:
-            marks = {0.5: names[0]}
+    texts = names(column)
+    if high == low:
+        marks = {0.5: texts[0] if texts else f"{low:.4g}"}
+    elif texts:
+        marks = {i / high: texts[i] for i in named(texts, MAX_NAMES)}
     else:
-        marks = {0.0: f"{low:.4g}", 1.0: f"{high:.4g}"} if high > low else {0.5: f"{low:.4g}"}
-    at_ends = column.kind != "category"
+        marks = {0.0: f"{low:.4g}", 1.0: f"{high:.4g}"}
+    side, shift = ("right", -4) if is_last else ("left", 4)
     for height, text in marks.items():
-        anchor = {0.0: "top", 1.0: "bottom"}.get(height, "middle") if at_ends else "middle"
         yield {
             "x": axis,
             "y": height,
             "text": text,
             "showarrow": False,
-            "xanchor": "center" if at_ends else "left",
-            "xshift": 0 if at_ends else 4,
-            "yanchor": anchor,
+            "xanchor": side if texts else "center",
+            "xshift": shift if texts else 0,
+            "yanchor": "middle" if texts else {0.0: "top", 1.0: "bottom"}.get(height, "middle"),
             "font": {"size": 11},
             "bgcolor": "rgba(255, 255, 255, 0.75)",
         }
@@ -172,6 +183,10 @@ def panels(run: Run, columns: list[Column]) -> Figure:
             trace = _panel(run, column, X, name=name, marker_color=color)
             trace.update(legendgroup=name, showlegend=i == 0)
             figure.add_trace(trace, **where)
+        if texts := names(column, 10):
+            places = named(texts, MAX_NAMES_BELOW)
+            ticks = {"tickvals": places, "ticktext": [texts[i] for i in places]}
+            figure.update_xaxes(tickangle=0, tickfont_size=10, **ticks, **where)
         if i % side == 0:
             figure.update_yaxes(title="percent", **where)
     figure.update_layout(style(90 + 190 * rows, barmode="overlay", bargap=0))
@@ -184,13 +199,13 @@ def _panel(run: Run, column: Column, X: Tensor, **options: Any) -> Any:
     """The bars of one input."""
     import plotly.graph_objects as go
 
-    if column.kind == "category":
-        shares = 100.0 * array(token_shares(X[:, column.place], len(column.values)).flatten())
+    if texts := names(column, 60):
         return go.Bar(
-            x=[label(v, 14) for v in column.values],
-            y=shares,
+            x=np.arange(len(texts)),  # names that are cut may be the same
+            y=100.0 * array(token_shares(X[:, column.place], len(texts)).flatten()),
             opacity=0.7,
-            hovertemplate="%{x}: %{y:.3g} %",
+            customdata=texts,
+            hovertemplate="%{customdata}: %{y:.3g} %",
             **options,
         )
     measured = array(run.table.X[:, column.start])

@@ -39,7 +39,7 @@ class Run:
         mean: Their predicted outcome, ``q``.
         std: Its predictive standard deviation, ``q``.
         distance: Distance to the nearest known design, ``q``.
-        summary: As of :meth:`Proposal.summary <botorch_roma.propose.Proposal.summary>`, with
+        summary: As of :meth:`Proposal.summary <botorch_roma.proposal.Proposal.summary>`, with
             ``"data"``, the name of the table, and ``"warnings"``.
         updates: Outcomes that the ``"adapted"`` and the ``"fitted"`` proxy predicted before each
             update, ``T x B`` each; empty where they were not recorded.

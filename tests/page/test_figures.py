@@ -76,12 +76,21 @@ def test_tokens(make_run: MakeRun, frame: pd.DataFrame) -> None:
     run = make_run(frame)
     (column,) = run.sequences
     proposed, known = figures.tokens(run, column).data
-    assert list(proposed.y) == ["a", "c", "g", "t", "(end)"]
+    figure = figures.tokens(run, column)
+    assert list(figure.layout.yaxis.ticktext) == ["a", "c", "g", "t", "(end)"]
+    assert list(proposed.y) == list(figure.layout.yaxis.tickvals) == [0, 1, 2, 3, 4]
+    assert proposed.customdata[4][0] == "(end)"
     assert list(proposed.x) == ["1", "2", "3", "4", "5", "6"]
     first = [s[0] for s in frame["site"][:10]]
     assert proposed.z[:4, 0] == pytest.approx([10.0 * first.count(s) for s in "acgt"])
     best = run.sequences[0].restore(run.best_known)
     assert known.z[4, 5] == pytest.approx(100.0 * sum(len(s) < 6 for s in best) / 50)
+
+
+def test_symbols_that_cannot_be_seen(make_run: MakeRun, frame: pd.DataFrame) -> None:
+    run = make_run(frame.assign(site=frame["site"].str.replace("a", " ").str.replace("c", "\t")))
+    names = figures.tokens(run, run.sequences[0]).layout.yaxis.ticktext
+    assert list(names)[:2] == ["'\\t'", "' '"]
 
 
 def test_of_long_sequences_the_positions_that_differ(

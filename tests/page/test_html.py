@@ -148,8 +148,13 @@ def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> N
 def test_a_proxy_that_has_learnt_little(
     make_run: MakeRun, frame: pd.DataFrame, parse_page: Any, correlation: float | None, said: str
 ) -> None:
-    text = parse_page(make_page(make_run(frame, rank_correlation=correlation, held_out=0))).text
+    text = parse_page(make_page(make_run(frame, rank_correlation=correlation))).text
     assert f"(rank correlation {said})" in text
+
+
+def test_no_rows_held_out(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
+    text = parse_page(make_page(make_run(frame, rank_correlation=1.0, held_out=0))).text
+    assert "too few rows to hold some out" in text
     assert "rank correlation on the training rows" in text
 
 

@@ -37,11 +37,35 @@ def test_lines_of_designs(make_run: MakeRun, frame: pd.DataFrame) -> None:
     assert list(figure.layout.xaxis.ticktext)[1] == "&lt;script&gt;alert(1)&lt;/script&gt;"
 
 
-def test_of_many_categories_two_are_named(make_run: MakeRun) -> None:
+def test_of_many_categories_some_are_named(make_run: MakeRun) -> None:
     kinds = [f"kind {i:02}" for i in range(20)] * 3
     run = make_run(pd.DataFrame({"kind": kinds, "y": range(60)}))
-    annotations = parallel(run, run.inputs).layout.annotations
-    assert [(a.text, a.y) for a in annotations] == [("kind 00", 0.0), ("kind 19", 1.0)]
+    marks = {a.text: a.y for a in parallel(run, run.inputs).layout.annotations}
+    assert len(marks) == inputs.MAX_NAMES
+    assert marks["kind 00"] == 0.0
+    assert marks["kind 02"] == pytest.approx(2 / 19)
+    assert marks["kind 19"] == 1.0
+    axis = panels(run, run.inputs).layout.xaxis
+    assert list(axis.tickvals) == [0, 6, 13, 19]
+    assert list(axis.ticktext) == ["kind 00", "kind 06", "kind 13", "kind 19"]
+
+
+def test_names_that_are_cut_to_the_same_keep_their_bars(make_run: MakeRun) -> None:
+    run = make_run(pd.DataFrame({"kind": [100 * "w" + c for c in "aabc"] * 15, "y": range(60)}))
+    data, _ = panels(run, run.inputs).data
+    assert list(data.x) == [0, 1, 2]
+    assert list(data.y) == [50.0, 25.0, 25.0]
+
+
+def test_booleans_are_named(make_run: MakeRun, frame: pd.DataFrame) -> None:
+    run = make_run(frame)
+    columns = [c for c in run.inputs if c.name == "on"]
+    run.candidates[:, columns[0].start] = 1.0
+    marks = {a.text: a.y for a in parallel(run, columns).layout.annotations}
+    assert marks == {"False": 0.0, "True": 1.0}
+    figure = panels(run, columns)
+    assert list(figure.layout.xaxis.ticktext) == ["False", "True"]
+    assert list(figure.data[1].y) == [0.0, 100.0]
 
 
 def test_one_value_is_in_the_middle(make_run: MakeRun) -> None:
