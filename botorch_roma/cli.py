@@ -162,7 +162,10 @@ def propose(
         with finish_on_interrupt():
             write_frame(table, output, force=force)
             if page is not None:
-                proposal.to_html(page, data=str(data), warnings=noted, force=force)
+                try:
+                    proposal.to_html(page, data=str(data), warnings=noted, force=force)
+                except OSError as error:
+                    raise OSError(f"{error} The designs are in {str(output)!r}.") from error
     summary = proposal.summary()
     if as_json:
         given = {"data": str(data), "sequences": sequence or [], "ignore": ignore or []}

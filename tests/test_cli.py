@@ -184,6 +184,17 @@ def test_page_is_refused_before_the_run(
     assert not (tmp_path / "candidates.csv").exists()
 
 
+def test_designs_outlive_a_page_that_cannot_be_written(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*args: Any, **kwargs: Any) -> NoReturn:
+        raise OSError("No space left.")
+
+    monkeypatch.setattr("botorch_roma.page.html.write_atomically", no_space)
+    assert fail(*HTML).err == "error: No space left. The designs are in 'candidates.csv'.\n"
+    assert len(read_frame(tmp_path / "candidates.csv")) == 3
+
+
 def test_json_of_a_table_too_small_for_a_rank_correlation(tmp_path: Path) -> None:
     write_frame(make_frame(12), tmp_path / "small.csv")
     arguments = ("propose", "small.csv", "--objective", "y", "--num", "2", "--force")

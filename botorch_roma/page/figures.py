@@ -109,6 +109,7 @@ def outcomes(run: Run) -> Figure:
         ),
         barmode="overlay",
         bargap=0,
+        legend_y=1.1,  # above what stands at the line of the best
         xaxis_title=label(run.summary["objective"], MAX_TITLE),
         yaxis_title="share in percent",
     )

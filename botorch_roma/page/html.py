@@ -294,7 +294,8 @@ def _updates(run: Run) -> str:
         )
     text = (
         "Predictions before each update, by the proxy adapted to each candidate, which is what was "
-        "climbed, and by the fitted one. A curve that still rises at its end would have gone on."
+        "climbed, and by the fitted one. A curve that still "
+        f"{'falls' if run.minimize else 'rises'} at its end would have gone on."
     )
     if run.table.has_tokens:
         text += (

@@ -18,7 +18,8 @@ from botorch_roma.page import write_page
 pytest.importorskip("plotly", reason="needs the extra report")
 
 BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
 )
 
 #: Sorts by distance, chooses the last row, and writes down what there is to see.

@@ -138,9 +138,10 @@ def test_head(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
 
 def test_direction(make_run: MakeRun, frame: pd.DataFrame, parse_page: Any) -> None:
     best = frame["y"].min()
-    run = make_run(frame, direction="minimize", best_measured=best)
+    run = make_run(frame, num_updates=2, direction="minimize", best_measured=best)
     text = parse_page(make_page(run)).text
     assert "smaller is better" in text
+    assert "A curve that still falls" in text
     assert "Predicted better than the best measured row: 0 of 10 proposals." in text
 
 
