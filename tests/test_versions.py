@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 SETS = {"lowest": ".ci/lowest.txt", "pinned": "constraints.txt", "newest": ".ci/newest.txt"}
 #: Extras of which somebody who uses the package, and tests it, has all.
-EXTRAS = ("ax", "ax-sql", "chem", "mujoco", "ray", "test")
+EXTRAS = ("ax", "ax-sql", "chem", "mujoco", "ray", "report", "test")
 #: Names in the table of the README.
 NAMES = {
     "torch": "torch",
