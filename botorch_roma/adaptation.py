@@ -23,10 +23,11 @@ from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
 from botorch_roma.closed_form import FirstLayer, Loss
+from botorch_roma.graphs import Recorder
 from botorch_roma.inner_loop import WeightForm, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import Layer, StackedWeights
+from botorch_roma.network import StackedWeights
 from botorch_roma.validation import (
     check_choice,
     check_float,
@@ -53,6 +54,8 @@ class Adaptation:
             hidden units plus points by a quarter.
         weight_form: ``"dense"``, ``"factored"`` or ``"auto"``: how the weights of each candidate
             are kept, see :mod:`botorch_roma.inner_loop`. Shared weights are always dense.
+        replay: Launch the inner loop as one CUDA graph from the second call on. The weights that a
+            call returns are overwritten by the next one then.
 
     Raises:
         ModelFittingError: If the model has not been fitted.
@@ -70,6 +73,7 @@ class Adaptation:
         pseudo_label_loss: Loss = "squared_error",
         first_layer: FirstLayer = "auto",
         weight_form: WeightForm = "auto",
+        replay: bool = False,
     ) -> None:
         if not model.is_fitted:
             raise ModelFittingError(
@@ -87,7 +91,9 @@ class Adaptation:
         check_choice("weight_form", weight_form, get_args(WeightForm))
         self.weight_form: WeightForm = weight_form
         self.weights = model.network.weights.map(Tensor.detach)
-        self._shared_basis: Tensor | None = None
+        self._own_span: tuple[Tensor, StackedWeights] | None = None
+        self.replay = replay
+        self._recorder = Recorder()
 
     def __call__(
         self, Z: Tensor, pseudo_label: Tensor, points_per_batch: int | None = None
@@ -109,7 +115,16 @@ class Adaptation:
         labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
         basis, weights = self._reduce(points)
         inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
-        adapted = adapt_weights(
+        if self.replay and not (self.shared and basis is not None):  # the weights stay in place
+            adapted: StackedWeights = self._recorder(self._adapt_fitted, inputs, labels)
+        else:
+            adapted = self._adapt(weights, inputs, labels)
+        return AdaptedRoMAModel(
+            self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
+        )
+
+    def _adapt(self, weights: StackedWeights, inputs: Tensor, labels: Tensor) -> StackedWeights:
+        return adapt_weights(
             weights,
             inputs,
             labels,
@@ -120,9 +135,11 @@ class Adaptation:
             activation=self.model.network.activation,
             weight_form="dense" if self.shared else self.weight_form,
         )
-        return AdaptedRoMAModel(
-            self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
-        )
+
+    def _adapt_fitted(self, inputs: Tensor, labels: Tensor) -> StackedWeights:
+        """The same from the fitted weights, in the coordinates of their span if that is in use."""
+        weights = self.weights if self._own_span is None else self._own_span[1]
+        return self._adapt(weights, inputs, labels)
 
     def _use_reduced(self, num_points: int) -> bool:
         h, d = self.weights.hidden[0].weight.shape[1:]
@@ -134,17 +151,23 @@ class Adaptation:
         r"""Basis for ``C x N x d`` points and the fitted weights in its coordinates."""
         if not self._use_reduced(points.shape[1]):
             return None, self.weights
-        first = self.weights.hidden[0]
+        first = self.weights.hidden[0].weight
         if self.shared:
-            basis = _joint_basis(first.weight, points)
-        else:
-            if self._shared_basis is None:
-                self._shared_basis = torch.linalg.qr(first.weight.mT).Q
-            basis = _own_basis(self._shared_basis, points, self.model.network.num_networks)
-        weight = first.weight @ basis.shared
-        pad = weight.new_zeros(*weight.shape[:2], basis.own.shape[-1])
-        reduced = Layer(torch.cat([weight, pad], dim=-1), first.bias)
-        return basis, self.weights._replace(hidden=(reduced, *self.weights.hidden[1:]))
+            basis = _joint_basis(first, points)
+            return basis, self._in_span(basis.shared, 0)
+        if self._own_span is None:
+            span = torch.linalg.qr(first.mT).Q
+            self._own_span = span, self._in_span(span, 1)
+        span, weights = self._own_span
+        return _own_basis(span, points, self.model.network.num_networks), weights
+
+    def _in_span(self, span: Tensor, num_own: int) -> StackedWeights:
+        r"""The fitted weights in the coordinates of ``S x d x r``, and of ``num_own`` beside it."""
+        first = self.weights.hidden[0]
+        weight = torch.nn.functional.pad(first.weight @ span, (0, num_own))
+        return self.weights._replace(
+            hidden=(first._replace(weight=weight), *self.weights.hidden[1:])
+        )
 
 
 def _own_basis(shared: Tensor, points: Tensor, num_networks: int) -> InputBasis:

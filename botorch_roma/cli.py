@@ -281,6 +281,7 @@ def run(
     data_dir: DataDir = None,
     workers: Workers = 0,
     positions: Positions = 0,
+    device: Device = "cpu",
     output: Annotated[
         Path | None, typer.Option("--out", help="Prefix of the result files [default: TASK].")
     ] = None,
@@ -310,6 +311,7 @@ def run(
         store=RunStore(prefix.with_name(f"{prefix.name}.jsonl")),
         num_workers=workers or os.cpu_count() or 1,
         num_positions=positions,
+        device=device,
         progress=not as_json and err.is_terminal,
     )
     text = task_table(runs)
@@ -339,6 +341,7 @@ def benchmark(
     workers: Workers = 0,
     positions: Positions = 0,
     launcher: LauncherName = "processes",
+    device: Device = "cpu",
 ) -> None:
     """Run methods on tasks over seeds into a store; `botorch-roma report` makes the tables.
 
@@ -356,6 +359,7 @@ def benchmark(
         num_workers=workers or os.cpu_count() or 1,
         num_positions=positions,
         launcher=launcher,
+        device=device,
         progress=err.is_terminal,
     )
     typer.echo(f"{len(runs)} runs in {store}; next: botorch-roma report {store}")

@@ -29,7 +29,6 @@ from torch import Tensor
 from botorch_roma.chunks import column_std
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.optim.generation import run_updates
 from botorch_roma.optim.initializers import distinct_keys
 from botorch_roma.optim.optimize import prepare_search
 from botorch_roma.optim.options import RoMAOptions
@@ -239,18 +238,8 @@ def _judge_along(
     progress: bool,
 ) -> Iterator[Judgement]:
     """Judgements of the batches along the updates, then along the local search from the best."""
-    problem, deadline = search.problem, None
-    if timeout_sec is not None:
-        deadline = time.monotonic() + timeout_sec
-    result = run_updates(
-        problem.encode(search.start),
-        problem.acq_function,
-        problem.feasible_set,
-        options,
-        snap=problem.snap,
-        timeout_sec=timeout_sec,
-        progress=progress,
-    )
+    deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
+    result = search.run(options, timeout_sec=timeout_sec, progress=progress)
     along = [  # without the start designs, which are known
         Judgement(setting, k * result.every, 0, judge(search.designs_of(Z)))
         for k, Z in enumerate(result.snapshots)

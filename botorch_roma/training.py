@@ -29,8 +29,9 @@ from botorch_roma.closed_form import (
     training_gradient,
     training_loss,
 )
+from botorch_roma.graphs import Recorder
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import Layer, StackedWeights, soft_bound_log_std, stacked_heads
+from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.rows import StandardizedRows
@@ -129,7 +130,8 @@ class Training:
         self.num_rows = self.rows.shape[1]
         self.batch_size = min(batch_size, self.num_rows)
         self._load_weights(warm_start)
-        self.optimizer = torch.optim.Adam([self.theta], lr=lr)
+        self.optimizer = torch.optim.Adam([self.theta], lr=lr, fused=self.theta.is_cuda or None)
+        self._recorder = Recorder()
         self.generators = [
             torch.Generator(self.Z.device).manual_seed(seed + e)
             for seed in seeds
@@ -289,20 +291,26 @@ class Training:
 
     def _step(self, rows: Tensor) -> Tensor:
         r"""One outer step: ascend inside the ball, take the gradient there, apply Adam."""
-        batch = self._batch(rows)
+        batch = [t for t in self._batch(rows) if t is not None]
+        loss: Tensor = self._recorder(self._perturbed_gradient, *batch)
+        self.theta.grad = self.gradient
+        self.optimizer.step()
+        return loss
+
+    def _perturbed_gradient(self, Z: Tensor, T: Tensor, V: Tensor | None = None) -> Tensor:
+        r"""Ascend inside the ball; the loss there, and in ``gradient`` the clipped gradient."""
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
-        if self._use_reduced(rows.shape[1]):
-            loss = self._reduced_ascent(*batch, lengths)
+        if self._use_reduced(Z.shape[1]):
+            loss = self._reduced_ascent(Z, T, V, lengths)
         else:
             for _ in range(self.num_ascent_steps):
-                self._gradient(*batch)
+                self._gradient(Z, T, V)
                 coefficients = step_coefficients(lengths, self._gradient_norms())
                 self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
-            loss, _ = self._gradient(*batch)
+            loss, _ = self._gradient(Z, T, V)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
-        self.theta.grad = self.gradient.mul_(self._per_weight(clip))
-        self.optimizer.step()
+        self.gradient.mul_(self._per_weight(clip))
         return loss
 
     def _use_reduced(self, num_points: int) -> bool:
@@ -359,9 +367,13 @@ class Training:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
         return self._predict_at(m, self.validation[m].Z)
 
-    def _predict_at(self, m: int, Z: Tensor | StandardizedRows) -> tuple[Tensor, Tensor]:
+    def _weights(self, m: int) -> StackedWeights:
+        """Views of the weights of model ``m``."""
         count = self.members * self.outputs
-        weights = self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
+        return self.theta_views.map(lambda t: t[m * count : (m + 1) * count])
+
+    def _predict_at(self, m: int, Z: Tensor | StandardizedRows) -> tuple[Tensor, Tensor]:
+        weights = self._weights(m)
         parts = [Z] if isinstance(Z, Tensor) else Z.chunks()
         heads = [stacked_heads(weights, part, self.activation) for part in parts]
         mean, raw = (torch.cat(values, dim=1) for values in zip(*heads, strict=True))
@@ -408,8 +420,7 @@ class Training:
         parts = self.rows[m].split(PREDICTED_ROWS)
         mean = torch.cat([self._predict_at(m, self.Z[rows])[0] for rows in parts], dim=-1)
         mean = mean.flatten(end_dim=1)
-        count = self.members * self.outputs
-        head = Layer(*(t[m * count : (m + 1) * count] for t in self.theta_views.mean))
+        head = self._weights(m).mean
         std = mean.std(dim=-1, correction=0, keepdim=True)
         std = torch.where(std > 0, std, torch.ones_like(std))
         head.bias.sub_(mean.mean(dim=-1, keepdim=True)).div_(std)
@@ -417,14 +428,13 @@ class Training:
 
     def write_back(self) -> None:
         """Copy weights and calibration into the models, now that nothing can fail."""
-        count = self.members * self.outputs
         for m, model in enumerate(self.models):
             if self.loss == "listnet":
                 self._standardize_outputs(m)
             model.variance_scale.copy_(self._variance_scale(m))
-            pairs = zip(model.network.tensors, self.theta_views.tensors(), strict=True)
+            pairs = zip(model.network.tensors, self._weights(m).tensors(), strict=True)
             for parameter, value in pairs:
-                parameter.copy_(value[m * count : (m + 1) * count])
+                parameter.copy_(value)
             model.fitted.fill_(True)
 
 

@@ -24,6 +24,8 @@ include_patterns = [
     "docs/**.md",
     "docs/**.rst",
     "benchmarks/results/README.md",
+    "benchmarks/results/cuda_graphs.md",
+    "benchmarks/results/speed_gpu.md",
     "benchmarks/results/speed_targets.md",
     "benchmarks/results/development/report.md",
     "tutorials/*/*.ipynb",

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,7 @@ from botorch_roma.files import read_frame, write_frame
 from botorch_roma.interrupt import finish_on_interrupt, is_interrupted
 from botorch_roma.optim import generation
 
-
-@pytest.fixture(autouse=True)
-def handler() -> Iterator[None]:
-    """Whatever happens, Ctrl-C ends the tests afterwards."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("hears_interrupts")
 
 
 def ctrl_c() -> None:

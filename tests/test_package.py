@@ -29,6 +29,7 @@ FLOORS = {
     "chunks": 1,
     "closed_form": 2,
     "files": 1,
+    "graphs": 1,
     "latent": 1,
     "mapped": 1,
     "network": 1,

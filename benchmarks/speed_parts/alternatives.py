@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,7 +124,7 @@ class Work:
         self.Z = place.randn(case.B, case.d)
         self.labels = torch.zeros(1, case.B, dtype=place.dtype, device=place.device)
 
-    def adaptation(self, steps: int, **options: str) -> Callable[[], AdaptedRoMAModel]:
+    def adaptation(self, steps: int, **options: Any) -> Callable[[], AdaptedRoMAModel]:
         adaptation = Adaptation(self.model, num_steps=steps, **OPTIONS, **options)
         return lambda: adaptation(self.Z, self.labels)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Job:
     seed: int
     q: int
     num_positions: int = 0
+    device: str = "cpu"
 
 
 @functools.lru_cache(maxsize=1)
@@ -88,7 +89,7 @@ def run_identity(
 
 
 def run_job(job: Job) -> list[Record]:
-    r"""Generate the candidates of a job and score them, on one thread.
+    r"""Generate the candidates of a job on its device and score them on the CPU, on one thread.
 
     While they are generated, no oracle is within reach. A method that refuses a task (its proxy or
     latent space cannot be fitted) gives a record without values, with the reason in ``refused``.
@@ -100,7 +101,7 @@ def run_job(job: Job) -> list[Record]:
     torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
     try:
         task, proxies = _load(job.spec), ProxyCache(paths=job.num_positions > 0)
-        blind = task.without_oracle()
+        blind = task.without_oracle().to(device=job.device)
         return [_run_method(task, blind, name, job, proxies) for name in job.methods]
     finally:
         torch.set_num_threads(threads)
@@ -115,6 +116,12 @@ def _run_method(
             result = METHODS[method].run(blind, job.q, job.seed, proxies)
         except ModelFittingError as error:
             result, refused = None, str(error)
+        if result is not None:  # fetching it waits for the device
+            result = replace(
+                result,
+                candidates=result.candidates.to(task.X),
+                path=[X.to(task.X) for X in result.path],
+            )
     if task.num_oracle_calls > calls:
         raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
     return {
@@ -126,7 +133,13 @@ def _run_method(
         **(score(task, result, job.num_positions) if result is not None else {}),
         "refused": refused,
         "peak_memory_mb": peak.megabytes,
+        **({} if blind.X.is_cpu else {"device": device_name(blind.X.device)}),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """What a table calls a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def score(task: OfflineTask, result: MethodResult, num_positions: int = 0) -> Record:

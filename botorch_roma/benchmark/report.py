@@ -34,8 +34,9 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         One row per task and method, in the order of the runs, with the columns
         ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), the means
         of ``num_distinct``, ``reconstruction``, ``fit_seconds`` and ``optimize_seconds``, the
-        largest ``peak_memory_mb``, the means of the ``best_position_*`` where there are any, and
-        ``refused``, the reason why there is nothing, or None.
+        largest ``peak_memory_mb``, the ``device`` of runs elsewhere than on the CPU, the means of
+        the ``best_position_*`` where there are any, and ``refused``, the reason why there is
+        nothing, or None.
     """
     groups = runs.groupby(["task", "method"], sort=False)
     table = groups.agg(
@@ -48,6 +49,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         fit_seconds=("fit_seconds", "mean"),
         optimize_seconds=("optimize_seconds", "mean"),
         peak_memory_mb=("peak_memory_mb", "max"),
+        **({"device": ("device", "first")} if "device" in runs else {}),  # of those with one
         **{
             f"best_position_{s}": (f"best_position_{s}", "mean")
             for s in SCORES
@@ -101,7 +103,9 @@ def task_table(runs: pd.DataFrame) -> str:
         share = f"{accuracy:.1%}" if accuracy == accuracy else ""
         memory = row["peak_memory_mb"]  # NaN where it cannot be measured
         peak = f"{memory:.0f}" if memory == memory else ""
-        label, count = method.label, row["seeds"]
+        label, count, device = method.label, row["seeds"], row.get("device")
+        if isinstance(device, str):
+            label += f" (on {device})"
         if method.seeded and count < summary["seeds"].max():
             label += f" ({count} seed{'s' * (count > 1)})"
         cells = [label, *scores, f"{row['num_distinct']:.0f}", share, *seconds, peak]

@@ -14,7 +14,7 @@ from botorch_roma.benchmark.launchers import LAUNCHERS
 from botorch_roma.benchmark.methods import METHODS, get_methods
 from botorch_roma.benchmark.store import Record, RunStore, key_of
 from botorch_roma.progress import track
-from botorch_roma.validation import check_choice, check_int
+from botorch_roma.validation import check_choice, check_device, check_int
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +30,7 @@ def run_benchmark(
     num_workers: int = 1,
     num_positions: int = 0,
     launcher: str = "processes",
+    device: str = "cpu",
     progress: bool = False,
 ) -> pd.DataFrame:
     r"""Run methods on tasks over seeds ``0, 1, ...``.
@@ -50,6 +51,9 @@ def run_benchmark(
             method moves designs step by step; they go to columns of their own.
         launcher: ``"processes"`` of this machine, or a ``"ray"`` cluster; the results do not depend
             on it.
+        device: Where candidates are generated. Not a part of a run's identity, since results differ
+            by rounding and random draws only; runs elsewhere than on the CPU have ``device``, its
+            name, and their seconds do not compare.
         progress: Show a progress bar on standard error.
 
     Returns:
@@ -75,6 +79,7 @@ def run_benchmark(
                 num_workers=num_workers,
                 num_positions=num_positions,
                 launcher=launcher,
+                device=device,
                 progress=progress,
             )
     import pandas as pd
@@ -84,12 +89,13 @@ def run_benchmark(
     check_int("num_workers", num_workers, minimum=1)
     check_int("num_positions", num_positions, minimum=0)
     check_choice("launcher", launcher, LAUNCHERS)
+    check_device("device", device)
     specs = [specs] if isinstance(specs, TaskSpec) else list(specs)
     wanted = (methods, num_seeds, q, num_positions)
     identities = [i for spec in specs for i in _identities(spec, *wanted)]
     finished = {key_of(record) for record in store.records()}
     missing = [i for i in identities if key_of(i) not in finished]
-    jobs = _make_jobs(specs, missing, q, num_positions)
+    jobs = _make_jobs(specs, missing, q, num_positions, device)
     outcomes = LAUNCHERS[launcher](run_job, jobs, num_workers)
     failures: list[tuple[Job, str]] = []
     for _ in track(range(len(jobs)), total=len(jobs), description="benchmark", enabled=progress):
@@ -124,7 +130,9 @@ def _identities(
             yield run_identity(spec, blind, method.name, seed, q, num_positions)
 
 
-def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int, num_positions: int) -> list[Job]:
+def _make_jobs(
+    specs: list[TaskSpec], runs: list[Record], q: int, num_positions: int, device: str
+) -> list[Job]:
     """One job per task, group and seed; task by task, the expensive ones first."""
     groups = [*dict.fromkeys(m.group for m in METHODS.values())][::-1]
 
@@ -137,7 +145,7 @@ def _make_jobs(specs: list[TaskSpec], runs: list[Record], q: int, num_positions:
 
     seeds = sorted({r["seed"] for r in runs})
     jobs = [
-        Job(s, names(s, group, i), i, q, num_positions)
+        Job(s, names(s, group, i), i, q, num_positions, device)
         for s in specs
         for group in groups
         for i in seeds

@@ -261,7 +261,7 @@ def run_updates(
 
 
 def make_adaptations(
-    models: Sequence[RoMAModel], options: RoMAOptions
+    models: Sequence[RoMAModel], options: RoMAOptions, *, replay: bool = False
 ) -> dict[RoMAModel, Adaptation]:
     """The adaptation of each model under the settings of stage 2."""
     return {
@@ -274,6 +274,7 @@ def make_adaptations(
             pseudo_label_loss=options.pseudo_label_loss,
             first_layer=options.first_layer,
             weight_form=options.weight_form,
+            replay=replay,
         )
         for model in models
     }
@@ -287,7 +288,7 @@ class _Ascent:
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
-        self.adaptations = make_adaptations(self.models, options)
+        self.adaptations = make_adaptations(self.models, options, replay=True)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
         rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD

@@ -192,17 +192,7 @@ def optimize_acqf_roma(
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
         deadline = start + timeout_sec
         timeout_sec = max(deadline - time.monotonic(), 1e-3)
-    problem = search.problem
-    result = run_updates(
-        problem.encode(search.start),
-        problem.acq_function,
-        problem.feasible_set,
-        settings,
-        snap=problem.snap,
-        timeout_sec=timeout_sec,
-        trajectory=trajectory,
-        progress=progress,
-    )
+    result = search.run(settings, timeout_sec=timeout_sec, trajectory=trajectory, progress=progress)
     X, values = search.finish(result, settings, best_only=return_best_only, deadline=deadline)
     return X, values if return_acq_values else None
 

@@ -26,7 +26,7 @@ from botorch_roma.optim.encoded import (
     plain_problem,
     surviving_set,
 )
-from botorch_roma.optim.generation import UpdateResult, final_values
+from botorch_roma.optim.generation import UpdateResult, final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
     gen_top_designs,
@@ -35,6 +35,7 @@ from botorch_roma.optim.initializers import (
 )
 from botorch_roma.optim.local_search import adapted_values, local_search
 from botorch_roma.optim.options import RoMAOptions
+from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.validation import check_bounds, check_int, check_tensor
 
 
@@ -160,6 +161,27 @@ class Search:
             post_processing_func,
             X_avoid,
             encoding,
+        )
+
+    def run(
+        self,
+        settings: RoMAOptions,
+        *,
+        timeout_sec: float | None = None,
+        trajectory: Trajectory | None = None,
+        progress: bool = False,
+    ) -> UpdateResult:
+        r"""The updates from the start designs, as of ``run_updates``."""
+        problem = self.problem
+        return run_updates(
+            problem.encode(self.start),
+            problem.acq_function,
+            problem.feasible_set,
+            settings,
+            snap=problem.snap,
+            timeout_sec=timeout_sec,
+            trajectory=trajectory,
+            progress=progress,
         )
 
     def finish(

@@ -170,3 +170,23 @@ def test_defaults_are_part_of_the_identity(
     assert settings["fit"]["batch_size"] == 512  # the quick preset's
     assert settings["model"]["activation"] == "softplus"
     assert "latent" not in settings
+
+
+def test_on_another_device(device: torch.device) -> None:
+    (record,) = run_job(Job(SPEC, ("gradient_ascent_single",), 0, 5, 2, str(device)))
+    assert record["num_distinct"] == 5
+    assert "best_position_full_50" in record
+    assert ("device" in record) == (device.type != "cpu")
+
+
+def test_candidates_are_made_where_the_job_says(
+    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+        assert {t.device.type for t in (task.X, task.Y, task.bounds)} == {"meta"}
+        return MethodResult(torch.zeros(q, task.dim, dtype=torch.double))
+
+    monkeypatch.setitem(METHODS, "random", Method("random", "", run))
+    (record,) = run_job(Job(SPEC, ("random",), 0, 5, device="meta"))
+    assert record["device"] == "meta"
+    assert len(record["values"]) == 5

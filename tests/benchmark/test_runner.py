@@ -65,7 +65,7 @@ def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
     names = [m.name for m in get_methods(["trivial", "roma", "coms"])]
     runs = [{"task": "toy", "method": m, "seed": s} for m in names for s in range(2)]
     missing = [r for r in runs if r != {"task": "toy", "method": "paper", "seed": 1}]
-    work = _make_jobs([spec], missing, 5, 3)
+    work = _make_jobs([spec], missing, 5, 3, "cpu")
     assert [(job.methods, job.seed) for job in work] == [
         (("default_latent",), 0),
         (("default_latent",), 1),

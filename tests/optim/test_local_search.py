@@ -86,6 +86,7 @@ class TestSearch:
         assert run(ALL[:1], deadline=time.monotonic() - 1.0) == []
         assert len(run(ALL[:1], deadline=time.monotonic() + 100.0)) > 1
 
+    @pytest.mark.usefixtures("hears_interrupts")
     def test_an_interrupt_ends_it(self) -> None:
         with finish_on_interrupt():
             signal.raise_signal(signal.SIGINT)
