@@ -12,9 +12,9 @@ import pytest
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*/*.ipynb"))
-MOST_BYTES = 500_000
+MOST_BYTES = 400_000
 
-# A path from the root of a file system, of Unix or of Windows; no address of a site, no end of a tag.
+# A path from the root of a file system; no address of a site, no end of a tag.
 ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'(=\[,])(?:~?/(?:[\w.+-]+/)+|[A-Za-z]:\\\w)", re.MULTILINE)
 MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-f]{8,}\b")
 
