@@ -18,7 +18,8 @@ from botorch_roma.optim import (
     optimize_acqf_roma,
 )
 from botorch_roma.presets import PRESETS, Preset, get_preset
-from botorch_roma.propose import Proposal, propose
+from botorch_roma.proposal import Proposal
+from botorch_roma.propose import propose
 from botorch_roma.tasks import OfflineTask, load_task
 
 __version__ = "0.1.0"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import warnings
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import botorch_roma
+from botorch_roma.columns import check_once, parse_bounds, parse_fixed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +110,9 @@ def propose(
     output: Annotated[
         Path, typer.Option("--out", help="Where the candidates go (.csv or .parquet).")
     ] = Path("candidates.csv"),
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Also write a page about the run (.html).")
+    ] = None,
     preset: PresetName = "default",
     seed: Seed = 0,
     device: Device = "cpu",
@@ -123,18 +126,23 @@ def propose(
     """
     from botorch_roma.files import check_output, check_suffix, read_frame, write_frame
     from botorch_roma.interrupt import finish_on_interrupt
+    from botorch_roma.optim.trajectory import Trajectory
+    from botorch_roma.page import check_page
+    from botorch_roma.progress import noted_warnings
     from botorch_roma.propose import propose as run
 
     check_suffix(output)
     check_output(output, force=force, inputs=[data])
+    if page is not None:
+        check_page(page, force=force, inputs=[data])
     for option, names in (("--ignore", ignore), ("--sequence", sequence)):
-        _check_once(option, names or [])
-    with _says_what_an_interrupt_left(output):
+        check_once(option, names or [])
+    with _says_what_an_interrupt_left(output), noted_warnings() as noted:
         frame = read_frame(data, texts=sequence or ()).rename(columns=str)
         proposal = run(
             frame,
             objective,
-            _parse_bounds(bounds),
+            parse_bounds(bounds),
             num,
             minimize=minimize,
             preset=preset,
@@ -142,37 +150,28 @@ def propose(
             ignore=ignore,
             sequences=sequence or (),
             encoding=encoding,
-            fixed_features=_parse_fixed(fix),
+            fixed_features=parse_fixed(fix),
             seed=seed,
             timeout_sec=timeout,
             device=device,
+            record_trajectory=page is not None and Trajectory(positions=False),
             keep_on_interrupt=True,
             progress=not as_json and err.is_terminal,
         )
         table = proposal.to_frame()
         with finish_on_interrupt():
             write_frame(table, output, force=force)
-    best = frame[objective].min() if minimize else frame[objective].max()
-    correlation = proposal.history.rank_correlation[-1]
-    summary: dict[str, Any] = {
-        "out": str(output),
-        "num": len(table),
-        "objective": objective,
-        "direction": "minimize" if minimize else "maximize",
-        "best_measured": float(best),
-        "best_predicted": float(proposal.mean[0]),
-        "median_predicted": float(proposal.mean.median()),
-        "median_distance": float(proposal.distance.median()),
-        "rank_correlation": None if math.isnan(correlation) else correlation,  # NaN is no JSON
-        "seed": seed,
-        "preset": preset,
-    }
-    if proposal.reconstruction:
-        summary["reconstruction"] = proposal.reconstruction
-    if proposal.selection is not None:
-        summary["selected"] = proposal.selection.options
+            if page is not None:
+                try:
+                    proposal.to_html(page, data=str(data), warnings=noted, force=force)
+                except OSError as error:
+                    raise OSError(f"{error} The designs are in {str(output)!r}.") from error
+    summary = proposal.summary()
     if as_json:
-        typer.echo(json.dumps({**summary, "candidates": table.to_dict("records")}))
+        given = {"data": str(data), "sequences": sequence or [], "ignore": ignore or []}
+        where = {"out": str(output), "html": page and str(page)}
+        summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
+        typer.echo(json.dumps(summary))
         return
     for column, share in proposal.reconstruction.items():
         out.print(
@@ -185,16 +184,17 @@ def propose(
             f"selected without a query, in {proposal.selection.seconds:.0f} s: {chosen}",
             highlight=False,
         )
-    held_out = len(proposal.history.validation_indices)
+    held_out, correlation = summary["held_out"], proposal.history.rank_correlation[-1]
     rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
     best_rows = table.head(5)
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
     out.print(_frame_table(best_rows, title))
     out.print(
-        f"best measured {best:.6g}; predicted best {summary['best_predicted']:.6g}, median "
-        f"{summary['median_predicted']:.6g} (what the proxy says outside of its data: no promise)\n"
+        f"best measured {summary['best_measured']:.6g}; predicted best "
+        f"{summary['best_predicted']:.6g}, median {summary['median_predicted']:.6g} "
+        "(what the proxy says outside of its data: no promise)\n"
         f"rank correlation of the proxy on {rows} {correlation:.3f}\n"
-        f"written to {output}",
+        f"written to {output}" + (f" and {page}" if page else ""),
         highlight=False,
     )
 
@@ -367,18 +367,43 @@ def benchmark(
 
 @app.command()
 def report(
-    store: Annotated[Path, typer.Argument(help="Store of `botorch-roma benchmark` or `run`.")],
+    store: Annotated[
+        Path,
+        typer.Argument(help="Store of `benchmark` or `run`, or what `propose --json` printed."),
+    ],
     output: Annotated[
-        Path | None, typer.Option("--out", help="Folder for tables and figures [default: STORE's].")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for tables and figures, or file of the page [default: by STORE]."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Table of the run, where it is no longer where it was.")
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write the tables (Markdown, CSV, LaTeX) and figures (PNG) of finished runs."""
+    """Write the tables (Markdown, CSV, LaTeX) and figures (PNG) of finished runs.
+
+    Of what `propose --json` printed, a page about that run (HTML).
+    """
     from botorch_roma.benchmark.report import write_report
     from botorch_roma.benchmark.store import RunStore
+    from botorch_roma.files import TABLE_SUFFIXES
+    from botorch_roma.page import Run, write_page
+    from botorch_roma.page.run import read_summary
 
     if not store.is_file():
         raise FileNotFoundError(f"There is no store {str(store)!r}.")
+    if store.suffix.lower() in TABLE_SUFFIXES:
+        raise ValueError(
+            f"{str(store)!r} is a table; pass a store, or what `botorch-roma propose --json` "
+            "printed, or have the page made along with the designs: propose --html."
+        )
+    if data is not None or read_summary(store) is not None:
+        page = output or store.with_suffix(".html")
+        write_page(Run.read(store, data), page, force=force)
+        typer.echo(page)
+        return
     runs = RunStore(store).frame()
     for path in write_report(runs, output or store.absolute().parent, force=force):
         typer.echo(path)
@@ -398,47 +423,6 @@ def _says_what_an_interrupt_left(output: Path) -> Iterator[None]:
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-
-
-def _split(option: str, text: str, form: str) -> tuple[str, str]:
-    column, separator, value = text.rpartition("=")
-    if not separator or not column:
-        raise ValueError(f"`{option}` must be {form}, received {text!r}.")
-    return column, value
-
-
-def _number(option: str, text: str, form: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"`{option}` must be {form}, received {text!r}.") from None
-
-
-def _parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
-    form, parsed = "COLUMN=LOWER:UPPER", {}
-    pairs = [_split("--bounds", text, form) for text in bounds or []]
-    _check_once("--bounds", [column for column, _ in pairs])
-    for (column, value), text in zip(pairs, bounds or [], strict=True):
-        lower, separator, upper = value.partition(":")
-        if not separator:
-            raise ValueError(f"`--bounds` must be {form}, received {text!r}.")
-        parsed[column] = (_number("--bounds", lower, form), _number("--bounds", upper, form))
-    return parsed
-
-
-def _parse_fixed(fix: list[str] | None) -> dict[str, str]:
-    pairs = [_split("--fix", text, "COLUMN=VALUE") for text in fix or []]
-    _check_once("--fix", [column for column, _ in pairs])
-    return dict(pairs)
-
-
-def _check_once(option: str, columns: list[str]) -> None:
-    repeated = [column for column in columns if columns.count(column) > 1]
-    if repeated:
-        raise ValueError(
-            f"`{option}` names the column {repeated[0]!r} {columns.count(repeated[0])} times; "
-            "name it once."
-        )
 
 
 def _frame_table(frame: pd.DataFrame, title: str, limit: int = 7) -> Table:
@@ -470,7 +454,7 @@ def main() -> None:
     warnings.showwarning = _show_warning
     try:
         app()
-    except (BotorchError, ValueError, OSError) as error:
+    except (BotorchError, ValueError, OSError, ModuleNotFoundError) as error:
         message = str(error)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):  # torch has no type

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +16,7 @@ from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
 from botorch_roma.chunks import chunks
-from botorch_roma.fit import FitHistory, fit_roma_model
+from botorch_roma.fit import fit_roma_model
 from botorch_roma.inputs import (
     Bounds,
     check_encoding,
@@ -27,17 +26,14 @@ from botorch_roma.inputs import (
     rounding_func,
 )
 from botorch_roma.interrupt import finish_on_interrupt
-from botorch_roma.latent import (
-    ColumnEncoding,
-    Encoding,
-    LatentSpace,
-)
+from botorch_roma.latent import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
-from botorch_roma.selection import HIDDEN_FRACTION, Selection, check_rows, select_options
+from botorch_roma.proposal import Proposal
+from botorch_roma.selection import HIDDEN_FRACTION, check_rows, select_options
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_device,
@@ -53,78 +49,6 @@ if TYPE_CHECKING:
 
 #: Known designs, the closest by a rough measure, to which the distance is taken exactly.
 NUM_CLOSE: int = 4
-
-
-@dataclass
-class Proposal:
-    r"""Designs worth measuring, best predicted first.
-
-    Attributes:
-        candidates: ``q x d``: numbers, and tokens for categories and sequences.
-        mean: Outcome ``q`` that the fitted proxy predicts, in the user's units and direction. A
-            prediction outside of the data, by the model that was climbed: no promise.
-        std: Its predictive standard deviation, ``q``.
-        distance: Distance to the nearest known design, ``q``, in standard deviations of the
-            data per input (root mean square over the inputs that the proxy sees: the encoded ones,
-            where there is an encoding); 0, but for rounding, for a known design.
-        model: The fitted model.
-        history: History of stage 1.
-        trajectory: Record of stage 2, if one was asked for.
-        table: The data: the user's columns and where they are in the designs.
-        fixed_features: Columns of the designs that were held fixed, by index.
-        bounds: The ``2 x d`` bounds used.
-        selection: How options of stage 2 were chosen, where the preset asks for it.
-        encoding: How tokens were encoded; None for numbers alone.
-    """
-
-    candidates: Tensor
-    mean: Tensor
-    std: Tensor
-    distance: Tensor
-    model: RoMAModel
-    history: FitHistory
-    trajectory: Trajectory | None
-    table: Table
-    fixed_features: dict[int, float]
-    bounds: Tensor
-    encoding: Encoding | None
-    selection: Selection | None = None
-
-    @property
-    def columns(self) -> list[str]:
-        """Names of the inputs."""
-        return self.table.columns
-
-    @property
-    def objective(self) -> str:
-        """Name of the outcome."""
-        return self.table.objective
-
-    @property
-    def reconstruction(self) -> dict[str, float]:
-        """Share of held-out sequences that come back from the latent space of their column.
-
-        With a latent space in place of columns, for tensors of tokens, its key is ``"tokens"``.
-        """
-        if isinstance(self.encoding, LatentSpace):
-            return {"tokens": self.encoding.history.sequence_accuracy[-1]}
-        blocks: Any = self.encoding.blocks if isinstance(self.encoding, ColumnEncoding) else []
-        spaces = zip(self.columns, blocks, strict=False)
-        return {
-            name: space.history.sequence_accuracy[-1]
-            for name, space in spaces
-            if isinstance(space, LatentSpace)
-        }
-
-    def to_frame(self) -> pd.DataFrame:
-        """The user's columns, and ``predicted_mean``, ``predicted_std``, ``distance``."""
-        import pandas as pd
-
-        frame = pd.DataFrame(self.table.restore(self.candidates))
-        for name in ("mean", "std", "distance"):
-            label = name if name == "distance" else f"predicted_{name}"
-            frame[label] = getattr(self, name).cpu().numpy()
-        return frame
 
 
 def propose(
@@ -149,7 +73,7 @@ def propose(
     timeout_sec: float | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-    record_trajectory: bool = False,
+    record_trajectory: bool | Trajectory = False,
     keep_on_interrupt: bool = False,
     progress: bool = False,
 ) -> Proposal:
@@ -190,7 +114,8 @@ def propose(
             stage 2, once begun, is finished.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
-        record_trajectory: Record stage 2.
+        record_trajectory: Record stage 2; an empty
+            :class:`~botorch_roma.optim.trajectory.Trajectory` is filled.
         keep_on_interrupt: Whether Ctrl-C in stage 2 ends it, with a warning, and the candidates
             reached by then are returned; a second one, and one before, raises
             ``KeyboardInterrupt`` as ever.
@@ -249,6 +174,7 @@ def propose(
             **(encoding_options or {}),
         },
     )
+    model_settings = {**preset.model, **(model_options or {})}
     with warnings.catch_warnings():
         # constant columns have been reported by `fixed_inputs`
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
@@ -256,7 +182,7 @@ def propose(
             table.X,
             sign * table.Y,
             encoding,
-            **{"seed": seed, **preset.model, **(model_options or {})},
+            **{"seed": seed, **model_settings},
         )
 
     def left(share: float) -> float | None:
@@ -265,27 +191,28 @@ def propose(
         return max(share * timeout_sec - (time.monotonic() - start), 1e-3)
 
     fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
-    history = fit_roma_model(model, **{**fit, **preset.fit, **(fit_options or {})})
-    optimize = {
-        "fixed_features": fixed,
-        "post_processing_func": rounding,
-        **preset.optimize,
-        **(optimize_options or {}),
-    }
+    fit_settings = {**preset.fit, **(fit_options or {})}
+    history = fit_roma_model(model, **{**fit, **fit_settings})
+    own = {"fixed_features": fixed, "post_processing_func": rounding}
+    optimize = {**own, **preset.optimize, **(optimize_options or {})}
     selection = None
     if preset.select is not None:
         selection = select_options(
             model,
             box,
             q,
-            fit_options={**preset.fit, **(fit_options or {})},
+            fit_options=fit_settings,
             optimize_options=optimize,
             timeout_sec=left(0.75),
             progress=progress,
             **preset.select,
         )
         optimize |= {**selection.options, **(optimize_options or {})}
-    trajectory = Trajectory() if record_trajectory else None
+    trajectory: Trajectory | None = None
+    if isinstance(record_trajectory, Trajectory):
+        trajectory = record_trajectory
+    elif record_trajectory:
+        trajectory = Trajectory()
     stage_two = {
         "timeout_sec": left(1.0),
         "trajectory": trajectory,
@@ -313,6 +240,15 @@ def propose(
         bounds=box,
         encoding=encoding,
         selection=selection,
+        minimize=sign < 0,
+        seed=seed,
+        preset=preset.name,
+        settings={
+            "model": model_settings,
+            "fit": fit_settings,
+            "optimize": {name: optimize[name] for name in optimize if name not in own},
+        },
+        seconds=time.monotonic() - start,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,3 +180,53 @@ def make_oracle(
         return TrainedOracle("tiny", **{**defaults, **options})
 
     return make
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: tags with attributes, texts, rows of the table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
+        self._open = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._open = tag
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append(dict(attrs).get("data-value") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._open == "script":
+            self.scripts.append(data)
+        elif self._open != "style" and data.strip():
+            self.texts.append(data)
+            if self._open in ("td", "button") and not self.rows[-1][-1]:
+                self.rows[-1][-1] = data
+
+    @property
+    def text(self) -> str:
+        """All that can be read but for the figures."""
+        return " ".join(" ".join(self.texts).split())
+
+    @property
+    def ids(self) -> list[str]:
+        """The figures, in their order."""
+        found = (attributes.get("id") or "" for _, attributes in self.tags)
+        return [name for name in found if name.startswith("figure-")]
+
+
+@pytest.fixture
+def parse_page() -> Callable[[str | Path], Page]:
+    """A page, or the file that holds it, as a browser would read it."""
+
+    def parse(page: str | Path) -> Page:
+        return Page(page.read_text("utf-8") if isinstance(page, Path) else page)
+
+    return parse

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import pandas as pd
 import pytest
+from botorch.exceptions import InputDataWarning
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -123,6 +124,75 @@ def test_json(tmp_path: Path, data: str) -> None:
     assert summary["best_measured"] == make_frame()["y"].max()
     assert summary["best_predicted"] == table["predicted_mean"].max()
     assert pd.DataFrame(summary["candidates"]).to_numpy() == pytest.approx(table.to_numpy())
+
+
+HTML = ("propose", "data.csv", "--objective", "y", "--num", "3", "--html", "page.html")
+
+
+def test_page(tmp_path: Path, data: str, parse_page: Any) -> None:
+    text = invoke(*HTML)
+    assert text.endswith("written to candidates.csv and page.html\n")
+    page, table = parse_page(tmp_path / "page.html"), read_frame(tmp_path / "candidates.csv")
+    assert page.rows[0][4:] == ["a", "b", "c", "n"]
+    for i, name in enumerate(["predicted_mean", "predicted_std", "distance"], start=1):
+        assert [float(row[i]) for row in page.rows[1:]] == pytest.approx(table[name].tolist())
+    assert "figure-updates" in page.ids
+    assert str(tmp_path) not in (tmp_path / "page.html").read_text("utf-8")
+    before = table.to_numpy().tolist()
+    invoke(*HTML[:-2], "--force")  # the page changes nothing
+    assert read_frame(tmp_path / "candidates.csv").to_numpy().tolist() == before
+
+
+def test_page_of_a_saved_run(tmp_path: Path, data: str, parse_page: Any, fail: Any) -> None:
+    write_frame(make_frame().assign(k=1.0, id=range(30)), tmp_path / "data.csv", force=True)
+    with pytest.warns(InputDataWarning, match="never vary"):
+        (tmp_path / "run.json").write_text(invoke(*HTML, "--ignore", "id", "--json"))
+    assert invoke("report", "run.json") == "run.html\n"
+    page, saved = parse_page(tmp_path / "page.html"), parse_page(tmp_path / "run.html")
+    assert saved.rows == page.rows
+    assert {*page.ids} - {*saved.ids} == {"figure-updates"}
+    for each in (page, saved):
+        assert "Columns ['k'] never vary in the data" in each.text
+    outcome = fail("report", "run.json")
+    assert "The output 'run.html' exists already; pass --force" in outcome.err
+    (tmp_path / "data.csv").rename(tmp_path / "moved.csv")
+    outcome = fail("report", "run.json", "--force")
+    assert outcome.err.startswith("error: There is no file 'data.csv'")
+    invoke("report", "run.json", "--out", "other.html", "--data", "moved.csv")
+    assert parse_page(tmp_path / "other.html").rows == page.rows
+    outcome = fail("report", "candidates.csv")
+    assert outcome.err.startswith("error: 'candidates.csv' is a table; pass a store, or what")
+    outcome = fail("report", "other.html", "--data", "moved.csv")
+    assert outcome.err.startswith("error: 'other.html' holds no run")
+
+
+def test_page_is_refused_before_the_run(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page.html").write_text("before")
+    assert "'page.html' exists already; pass --force" in fail(*HTML).err
+    assert "suffix of the page" in fail(*HTML[:-1], "page.pdf").err
+    assert "does not exist; make it" in fail(*HTML[:-1], "no/page.html").err
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    outcome = fail(*HTML, "--force")
+    assert outcome.status == 1
+    assert outcome.err == (
+        "error: The page 'page.html' needs plotly, which is not installed: pip install "
+        '"botorch-roma[report]".\n'
+    )
+    assert (tmp_path / "page.html").read_text() == "before"
+    assert not (tmp_path / "candidates.csv").exists()
+
+
+def test_designs_outlive_a_page_that_cannot_be_written(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*args: Any, **kwargs: Any) -> NoReturn:
+        raise OSError("No space left.")
+
+    monkeypatch.setattr("botorch_roma.page.html.write_atomically", no_space)
+    assert fail(*HTML).err == "error: No space left. The designs are in 'candidates.csv'.\n"
+    assert len(read_frame(tmp_path / "candidates.csv")) == 3
 
 
 def test_json_of_a_table_too_small_for_a_rank_correlation(tmp_path: Path) -> None:

@@ -20,7 +20,14 @@ from botorch_roma.files import (
     write_frame,
 )
 
-FRAME = pd.DataFrame({"a": [0.1, 1 / 3, 1e-300], "n": [1, 2, 3], "y": [1.5, -2.5, 1e300]})
+# up to 3.0 pandas rounds the last digit of the fourth number if it is not told otherwise
+FRAME = pd.DataFrame(
+    {
+        "a": [0.1, 1 / 3, 1e-300, -0.034040068770668105],
+        "n": [1, 2, 3, 4],
+        "y": [1.5, -2.5, 1e300, -1e-300],
+    }
+)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "T.CSV", "with space.csv"])

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
 
-from botorch_roma.progress import track
+from botorch_roma.progress import noted_warnings, track
 
 
 def test_off_is_silent_and_lazy(capfd: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +40,22 @@ def test_leaving_early_is_clean(capfd: pytest.CaptureFixture[str]) -> None:
         if i == 1:
             break
     assert capfd.readouterr().out == ""
+
+
+def test_warnings_are_noted_and_shown() -> None:
+    def work() -> list[str]:
+        with noted_warnings() as noted:
+            warnings.simplefilter("default")
+            warnings.warn("one", UserWarning, stacklevel=1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                warnings.warn("not this", UserWarning, stacklevel=1)
+            warnings.warn("two", UserWarning, stacklevel=1)
+        return noted
+
+    before = warnings.showwarning
+    with pytest.warns(UserWarning, match="one|two") as shown:
+        noted = work()
+    assert noted == ["one", "two"]
+    assert [str(w.message) for w in shown] == noted
+    assert warnings.showwarning is before

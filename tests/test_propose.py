@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,11 @@ from botorch.exceptions import (
     InputDataWarning,
 )
 from botorch.exceptions.errors import InfeasibilityError, ModelFittingError, UnsupportedError
+from botorch.models.transforms import Standardize
 from botorch.optim.parameter_constraints import evaluate_feasibility
 from torch import Tensor
 
-from botorch_roma import Preset, Proposal, propose
+from botorch_roma import Preset, Proposal, Trajectory, propose
 from botorch_roma.latent import (
     ColumnEncoding,
     LatentSpace,
@@ -113,6 +116,78 @@ def test_trajectory_on_request(X: Tensor, Y: Tensor) -> None:
     trajectory = make(X, Y, record_trajectory=True).trajectory
     assert trajectory is not None
     assert len(trajectory.predicted) == 5
+
+
+def test_a_record_of_ones_own_changes_nothing(X: Tensor, Y: Tensor) -> None:
+    trajectory = Trajectory(positions=False)
+    proposal = make(X, Y, record_trajectory=trajectory)
+    assert proposal.trajectory is trajectory
+    assert len(trajectory.predicted) == 5
+    assert trajectory.x == []
+    assert torch.equal(proposal.candidates, make(X, Y).candidates)
+
+
+# What is said about it
+
+
+def test_summary(frame: pd.DataFrame) -> None:
+    proposal = make(
+        frame.assign(k=["one", "two"] * 15), "y", seed=4, fixed_features={"a": 0.5, "k": "two"}
+    )
+    summary = proposal.summary()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["best_measured"] == frame["y"].max()
+    assert summary["best_predicted"] == proposal.mean[0].item()
+    assert summary["median_predicted"] == proposal.mean.median().item()
+    assert summary["median_distance"] == proposal.distance.median().item()
+    assert (summary["num"], summary["rows"], summary["seed"]) == (4, 30, 4)
+    assert (summary["objective"], summary["direction"]) == ("y", "maximize")
+    assert summary["fixed"] == {"a": 0.5, "k": "two"}
+    assert summary["settings"]["model"] == {"hidden_sizes": [8]}
+    assert summary["settings"]["optimize"]["num_updates"] == 5
+    assert summary["settings"]["fit"]["epochs"] == 5
+    assert 0.0 < summary["seconds"]["fit"] < summary["seconds"]["total"]
+    least = make(frame, "y", minimize=True)
+    assert least.summary()["direction"] == "minimize"
+    assert least.summary()["best_measured"] == frame["y"].min()
+
+
+def test_settings_that_have_no_short_form(X: Tensor, Y: Tensor) -> None:
+    constraints = [(torch.tensor([0]), torch.ones(1, dtype=torch.double), 0.0)]
+    options = FAST["optimize_options"] | {"inequality_constraints": constraints}
+    settings = make(X, Y, optimize_options=options, fixed_features={1: 0.0}).summary()["settings"]
+    assert settings["optimize"] == FAST["optimize_options"] | {
+        "inequality_constraints": "given (list)"
+    }
+
+
+@pytest.mark.parametrize("minimize", [False, True])
+def test_predictions_on_the_way(X: Tensor, Y: Tensor, minimize: bool) -> None:
+    """In the user's units and direction, as the posterior has them, an outcome transform undone."""
+    options = FAST["model_options"] | {"outcome_transform": Standardize(m=1)}
+    proposal = make(X, Y, minimize=minimize, record_trajectory=True, model_options=options)
+    assert proposal.trajectory is not None
+    start = proposal.trajectory.x[0]
+    with torch.no_grad():
+        mean = proposal.model.posterior(start.unsqueeze(1)).mean.flatten()
+    updates = proposal._updates()
+    assert updates["adapted"].shape == updates["fitted"].shape == (5, 4)
+    torch.testing.assert_close(updates["fitted"][0], -mean if minimize else mean)
+
+
+def test_to_html(frame: pd.DataFrame, tmp_path: Path) -> None:
+    pytest.importorskip("plotly", reason="needs the extra report")
+    proposal = make(frame, "y")
+    proposal.to_html(tmp_path / "page.html", data="data.csv", warnings=["mind the gap"])
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "mind the gap" in text
+    assert "in <b>data.csv</b>" in text
+    assert "was not recorded" in text
+    assert all(f'data-value="{value!r}"' in text for value in proposal.mean.tolist())
+    with pytest.raises(FileExistsError, match="exists already"):
+        proposal.to_html(tmp_path / "page.html")
+    make(frame, "y", record_trajectory=True).to_html(tmp_path / "page.html", force=True)
+    assert "was not recorded" not in (tmp_path / "page.html").read_text("utf-8")
 
 
 def test_float32(X: Tensor, Y: Tensor) -> None:

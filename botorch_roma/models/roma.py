@@ -235,6 +235,11 @@ class RoMAModel(ProxyModel):
             Y, _ = self.outcome_transform(Y, X=X)
         return (Y - self.y_mean) / self.y_std
 
+    def unstandardize_outcomes(self, Y: Tensor) -> Tensor:
+        r"""The inverse of :meth:`standardize_outcomes`, for ``... x m`` on any device."""
+        Y = Y.to(self.y_mean) * self.y_std + self.y_mean
+        return self.outcome_transform.untransform(Y)[0] if hasattr(self, "outcome_transform") else Y
+
     def standardized_noise_variances(self) -> Tensor | None:
         r"""Known noise variances ``n x m`` in units of the standardised outcome, if there are."""
         Yvar = self.train_Yvar

@@ -206,7 +206,7 @@ def run_updates(
         trajectory: A record to fill.
         progress: Show a progress bar on standard error.
     """
-    if trajectory is not None and trajectory.x:
+    if trajectory is not None and (trajectory.x or trajectory.predicted):
         raise ValueError(
             f"`trajectory` must be empty, received one of {len(trajectory.predicted)} updates; "
             "pass a new `Trajectory()`."

@@ -24,7 +24,7 @@ class Trajectory:
 
     Attributes:
         x: Candidates before the update, ``B x d`` each, in the user's input space; one entry more
-            than updates, the last one being the final candidates.
+            than updates, the last one being the final candidates. Empty without ``positions``.
         acquisition_value: Acquisition value under the adapted weights, ``B`` (one for each t-batch
             of a joint acquisition function).
         predicted: Prediction ``f(x; theta_t)`` of the adapted weights, ``B``.
@@ -32,6 +32,7 @@ class Trajectory:
         pseudo_label: Pseudo label, ``B``.
         gradient_norm: ``||grad_x f(x; theta_t)||``, ``B``.
         fitted_gradient_norm: ``||grad_x f(x; theta)||``, ``B``.
+        positions: Whether ``x`` is recorded, which takes most of the memory where inputs are many.
     """
 
     x: list[Tensor] = field(default_factory=list)
@@ -41,10 +42,13 @@ class Trajectory:
     pseudo_label: list[Tensor] = field(default_factory=list)
     gradient_norm: list[Tensor] = field(default_factory=list)
     fitted_gradient_norm: list[Tensor] = field(default_factory=list)
+    positions: bool = field(default=True, kw_only=True)
 
     def append(self, **values: Tensor) -> None:
         """Append one tensor to each named list, detached and on the CPU."""
         for name, value in values.items():
+            if name == "x" and not self.positions:
+                continue
             getattr(self, name).append(value.detach().cpu().clone())
 
     def stack(self, name: str) -> Tensor:
@@ -55,10 +59,14 @@ class Trajectory:
         """Prediction, gradient norm and distance travelled over the updates, as three panels.
 
         Raises:
-            ValueError: If nothing has been recorded.
+            ValueError: If nothing has been recorded, or no positions.
         """
         if not self.predicted:
             raise ValueError("`Trajectory` is empty; pass it as `trajectory=` to the optimizer.")
+        if not self.x:
+            raise ValueError(
+                "`Trajectory` holds no positions, received `positions=False`; record them."
+            )
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12.0, 3.6), layout="constrained")

@@ -31,7 +31,7 @@ def recorded(ensemble: RoMAModel, bounds: Tensor) -> tuple[Trajectory, Tensor]:
 
 def test_one_entry_per_update(recorded: tuple[Trajectory, Tensor]) -> None:
     trajectory, X = recorded
-    for f in dataclasses.fields(Trajectory):
+    for f in (f for f in dataclasses.fields(Trajectory) if f.name != "positions"):
         entries = getattr(trajectory, f.name)
         assert len(entries) == UPDATES + (f.name == "x")
         for entry in entries:
@@ -131,6 +131,19 @@ def test_plot_of_one_candidate(model: RoMAModel, bounds: Tensor) -> None:
 def test_plot_of_nothing() -> None:
     with pytest.raises(ValueError, match="`Trajectory` is empty; pass it as `trajectory=`"):
         Trajectory().plot()
+
+
+def test_without_positions(ensemble: RoMAModel) -> None:
+    trajectory = Trajectory(positions=False)
+    bounds = torch.stack([ensemble.train_X.min(dim=0).values, ensemble.train_X.max(dim=0).values])
+    arguments = {"q": 2, "num_updates": 3, "trajectory": trajectory}
+    optimize_acqf_roma(PosteriorMean(ensemble), bounds, **arguments)
+    assert trajectory.x == []
+    assert len(trajectory.predicted) == 3
+    with pytest.raises(ValueError, match="`Trajectory` holds no positions"):
+        trajectory.plot()
+    with pytest.raises(ValueError, match=r"`trajectory` must be empty.*3 updates"):
+        optimize_acqf_roma(PosteriorMean(ensemble), bounds, **arguments)
 
 
 def test_a_second_run_needs_a_record_of_its_own(model: RoMAModel, bounds: Tensor) -> None:
