@@ -13,6 +13,7 @@ import pytest
 TUTORIALS = Path(__file__).resolve().parents[1] / "tutorials"
 NOTEBOOKS = sorted(TUTORIALS.glob("*/*.ipynb"))
 MOST_BYTES = 400_000
+SILENT = ("plt.rcParams.update(", "logging.disable(", "warnings.filterwarnings(")
 
 # A path from the root of a file system; no address of a site, no end of a tag.
 ABSOLUTE_PATH = re.compile(r"(?:^|[\s\"'(=\[,])(?:~?/(?:[\w.+-]+/)+|[A-Za-z]:\\\w)", re.MULTILINE)
@@ -54,7 +55,7 @@ def shows_something(code: str) -> bool:
     tree = ast.parse("\n".join(lines))
     called = {ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
     last = ast.unparse(tree.body[-1]) if isinstance(tree.body[-1], ast.Expr) else ""
-    ends_in_value = bool(last) and not last.startswith("plt.rcParams.update")
+    ends_in_value = bool(last) and not last.startswith(SILENT)
     return ends_in_value or bool(called & {"print", "display", "plt.subplots", "plt.figure"})
 
 
@@ -95,6 +96,10 @@ def test_the_smoke_switch_is_in_the_first_code_cell(code_cells: list[dict[str, A
     first = source(code_cells[0])
     assert 'SMOKE_TEST = os.environ.get("SMOKE_TEST")' in first
     assert "if SMOKE_TEST else" in first
+
+
+def test_nothing_is_left_to_be_written(notebook: dict[str, Any]) -> None:
+    assert not [source(cell) for cell in notebook["cells"] if "TODO" in source(cell)]
 
 
 def test_the_file_is_small(path: Path) -> None:
