@@ -28,12 +28,13 @@ include_patterns = [
     "benchmarks/results/speed_gpu.md",
     "benchmarks/results/speed_targets.md",
     "benchmarks/results/development/report.md",
+    "tutorials/*/*.ipynb",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
 ]
 exclude_patterns = [".*", "build", "dist", "botorch_roma", "tests"]  # not even walked through
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and the notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -42,6 +43,7 @@ extensions = [
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # what is stored is shown; .ci/tutorials executes
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_preserve_defaults = True
