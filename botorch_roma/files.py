@@ -190,14 +190,14 @@ def _read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
             "and write decimals with points."
         )
     options: Any = {"index_col": False}  # else longer rows make the first column an index
-    # pandas up to 3.0 rounds the last digit by default; later ones do not, and warn of this
-    old = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
-    exact: Any = {"float_precision": "round_trip"} if old else {}
+    if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1):
+        # rounds the last digit by default; later ones do not, and warn of this
+        options["float_precision"] = "round_trip"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             # one type for all rows of a column
-            frame = pd.read_csv(path, low_memory=False, **exact, **options)
+            frame = pd.read_csv(path, low_memory=False, **options)
     except pd.errors.ParserWarning:
         raise InputDataError(
             f"The table {str(path)!r} has more values in its rows than the {len(names)} names in "

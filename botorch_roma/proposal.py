@@ -18,7 +18,7 @@ from botorch_roma.latent import ColumnEncoding, Encoding, LatentSpace
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.selection import Selection
-from botorch_roma.table import Table
+from botorch_roma.table import PREDICTED, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,13 +97,12 @@ class Proposal:
         }
 
     def to_frame(self) -> pd.DataFrame:
-        """The user's columns, and ``predicted_mean``, ``predicted_std``, ``distance``."""
+        """The user's columns, and those of :data:`~botorch_roma.table.PREDICTED`."""
         import pandas as pd
 
         frame = pd.DataFrame(self.table.restore(self.candidates))
-        for name in ("mean", "std", "distance"):
-            label = name if name == "distance" else f"predicted_{name}"
-            frame[label] = getattr(self, name).cpu().numpy()
+        for column, name in PREDICTED.items():
+            frame[column] = getattr(self, name).cpu().numpy()
         return frame
 
     def summary(self) -> dict[str, Any]:

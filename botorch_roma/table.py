@@ -29,6 +29,13 @@ MAX_INTEGER: int = 2**53
 #: With more values than this, half of them at least have to come twice.
 MAX_RARE_CATEGORIES: int = 10
 
+#: What a table of candidates says of them beside the user's columns, and the attribute it is.
+PREDICTED: dict[str, str] = {
+    "predicted_mean": "mean",
+    "predicted_std": "std",
+    "distance": "distance",
+}
+
 
 @dataclass(frozen=True)
 class Column:

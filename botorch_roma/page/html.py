@@ -15,8 +15,8 @@ from botorch_roma.files import check_output, write_atomically
 from botorch_roma.page import figures
 from botorch_roma.page.figures import count
 from botorch_roma.page.inputs import MAX_AXES, MAX_LINES, MAX_PANELS, heights, panels, parallel
-from botorch_roma.page.run import PREDICTED, Run
-from botorch_roma.table import Column
+from botorch_roma.page.run import Run
+from botorch_roma.table import PREDICTED, Column
 from botorch_roma.validation import check_choice
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ MAX_FIXED: int = 20
 MAX_HEAT_MAPS: int = 4
 
 #: A proposal that is no farther from a known design is one, but for rounding.
-SAME_DESIGN: float = 1e-6
+KNOWN_DISTANCE: float = 1e-6
 
 #: Below this rank correlation the page says that the proxy has learnt little.
 LOW_CORRELATION: float = 0.2
@@ -181,7 +181,7 @@ def _warnings(run: Run) -> str:
             f"{'unknown' if correlation is None else format(correlation, '.3f')}): the proposals "
             "may be little better than chance."
         )
-    known = int((run.distance < SAME_DESIGN).sum())
+    known = int((run.distance < KNOWN_DISTANCE).sum())
     if known:
         messages.append(
             f"{known:,} of {count(len(run.candidates), 'proposal')} had been measured before "
@@ -227,7 +227,7 @@ def _table(run: Run) -> str:
     )
     candidates = run.candidates[:MAX_ROWS]
     inputs = [(c, c.restore(candidates)) for c in columns]
-    predicted = [getattr(run, name.removeprefix("predicted_")).tolist() for name in PREDICTED]
+    predicted = [getattr(run, name).tolist() for name in PREDICTED.values()]
     rows = []
     for i in range(len(candidates)):
         cells = [f'<td data-value="{i + 1}">{i + 1}</td>']

@@ -17,10 +17,7 @@ from torch import Tensor
 
 from botorch_roma.chunks import column_std
 from botorch_roma.files import read_frame
-from botorch_roma.table import Column, Table, read_table
-
-#: Columns of the candidates that are no inputs.
-PREDICTED: tuple[str, ...] = ("predicted_mean", "predicted_std", "distance")
+from botorch_roma.table import PREDICTED, Column, Table, read_table
 
 #: Known designs that proposals are compared with, at least.
 MIN_KNOWN: int = 50
