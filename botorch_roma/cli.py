@@ -59,6 +59,10 @@ Positions = Annotated[
 ]
 NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)]
 Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
+BatchSeeds = Annotated[
+    int,
+    typer.Option(help="Seeds that RoMA runs in one computation; 0 for seeds / workers.", min=0),
+]
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
@@ -280,6 +284,7 @@ def run(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
+    batch_seeds: BatchSeeds = 0,
     positions: Positions = 0,
     device: Device = "cpu",
     output: Annotated[
@@ -310,6 +315,7 @@ def run(
         q=num,
         store=RunStore(prefix.with_name(f"{prefix.name}.jsonl")),
         num_workers=workers or os.cpu_count() or 1,
+        batch_seeds=batch_seeds or None,
         num_positions=positions,
         device=device,
         progress=not as_json and err.is_terminal,
@@ -339,6 +345,7 @@ def benchmark(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
+    batch_seeds: BatchSeeds = 0,
     positions: Positions = 0,
     launcher: LauncherName = "processes",
     device: Device = "cpu",
@@ -357,6 +364,7 @@ def benchmark(
         q=num,
         store=RunStore(store),
         num_workers=workers or os.cpu_count() or 1,
+        batch_seeds=batch_seeds or None,
         num_positions=positions,
         launcher=launcher,
         device=device,

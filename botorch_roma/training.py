@@ -150,8 +150,11 @@ class Training:
             )
         self.Z: Tensor | StandardizedRows
         if all(model.copies_data for model in self.models):
-            tables = [(_standardized(model), *_outcomes(model)) for model in self.models]
-            if all(_same(table, tables[0]) for table in tables[1:]):
+            tables: list[Table] = []
+            for model in self.models:
+                table = (_standardized(model), *_outcomes(model))
+                tables.append(tables[0] if tables and _same(table, tables[0]) else table)
+            if all(table is tables[0] for table in tables):
                 tables = tables[:1]
             self.Z = _joined([Z for Z, _, _ in tables])
             outcomes = [(T, V) for _, T, V in tables]

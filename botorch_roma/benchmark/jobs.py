@@ -14,7 +14,7 @@ from botorch.exceptions import ModelFittingError
 from torch import Tensor
 
 import botorch_roma
-from botorch_roma.benchmark.kinds import MethodResult, ProxyCache
+from botorch_roma.benchmark.kinds import Method, MethodResult, ProxyCache
 from botorch_roma.benchmark.memory import peak_memory
 from botorch_roma.benchmark.methods import METHODS
 from botorch_roma.benchmark.store import Record, config_hash
@@ -40,11 +40,15 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Job:
-    """Methods of one group, with one seed; see :func:`run_identity` for the numbers."""
+    """Methods of one group; see :func:`run_identity` for the numbers.
+
+    Attributes:
+        seeds: One seed, or several that each of the methods runs in one computation.
+    """
 
     spec: TaskSpec
     methods: tuple[str, ...]
-    seed: int
+    seeds: tuple[int, ...]
     q: int
     num_positions: int = 0
     device: str = "cpu"
@@ -94,47 +98,71 @@ def run_job(job: Job) -> list[Record]:
     While they are generated, no oracle is within reach. A method that refuses a task (its proxy or
     latent space cannot be fitted) gives a record without values, with the reason in ``refused``.
 
+    Returns:
+        One record for each method and seed: besides what identifies it and its figures,
+        ``batch_seeds``, the number of seeds in its computation. The seconds are its time divided by
+        that, ``peak_memory_mb`` is that of all of them.
+
     Raises:
         RuntimeError: If the oracle of the task was called all the same.
+        ModelFittingError: If a method with several seeds refuses; it does not tell which of them.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small matrices; and rounding must not depend on the workers
     try:
         task, proxies = _load(job.spec), ProxyCache(paths=job.num_positions > 0)
         blind = task.without_oracle().to(device=job.device)
-        return [_run_method(task, blind, name, job, proxies) for name in job.methods]
+        return [r for name in job.methods for r in _run_method(task, blind, name, job, proxies)]
     finally:
         torch.set_num_threads(threads)
 
 
 def _run_method(
     task: OfflineTask, blind: OfflineTask, method: str, job: Job, proxies: ProxyCache
-) -> Record:
+) -> list[Record]:
     calls, refused = task.num_oracle_calls, None
+    results: list[MethodResult] | list[None]
     with peak_memory() as peak:
         try:
-            result = METHODS[method].run(blind, job.q, job.seed, proxies)
+            results = [
+                replace(  # fetching it waits for the device
+                    result,
+                    candidates=result.candidates.to(task.X),
+                    path=[X.to(task.X) for X in result.path],
+                )
+                for result in _results(METHODS[method], blind, job, proxies)
+            ]
         except ModelFittingError as error:
-            result, refused = None, str(error)
-        if result is not None:  # fetching it waits for the device
-            result = replace(
-                result,
-                candidates=result.candidates.to(task.X),
-                path=[X.to(task.X) for X in result.path],
-            )
+            if len(job.seeds) > 1:
+                raise
+            results, refused = [None], str(error)
     if task.num_oracle_calls > calls:
         raise RuntimeError(f"The oracle of {task.name!r} was called while generating.")
-    return {
-        **run_identity(job.spec, blind, method, job.seed, job.q, job.num_positions),
-        "num_rows": task.num_rows,
-        "dim": task.dim,
-        "ranges": {scale: list(pair) for scale, pair in task.ranges.items()},
-        "substitute": task.substitute,
-        **(score(task, result, job.num_positions) if result is not None else {}),
-        "refused": refused,
-        "peak_memory_mb": peak.megabytes,
-        **({} if blind.X.is_cpu else {"device": device_name(blind.X.device)}),
-    }
+    return [
+        {
+            **run_identity(job.spec, blind, method, seed, job.q, job.num_positions),
+            "num_rows": task.num_rows,
+            "dim": task.dim,
+            "ranges": {scale: list(pair) for scale, pair in task.ranges.items()},
+            "substitute": task.substitute,
+            **(score(task, result, job.num_positions) if result is not None else {}),
+            "refused": refused,
+            "peak_memory_mb": peak.megabytes,
+            "batch_seeds": len(job.seeds),
+            **({} if blind.X.is_cpu else {"device": device_name(blind.X.device)}),
+        }
+        for seed, result in zip(job.seeds, results, strict=True)
+    ]
+
+
+def _results(
+    method: Method, blind: OfflineTask, job: Job, proxies: ProxyCache
+) -> list[MethodResult]:
+    """What a method makes of each seed of a job."""
+    if len(job.seeds) == 1:
+        return [method.run(blind, job.q, job.seeds[0], proxies)]
+    assert method.run_seeds is not None, method.name
+    return method.run_seeds(blind, job.q, job.seeds, proxies)
 
 
 def device_name(device: torch.device) -> str:

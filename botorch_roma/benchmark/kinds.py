@@ -11,7 +11,7 @@ import inspect
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, Literal
 
@@ -19,10 +19,10 @@ from botorch.acquisition import PosteriorMean
 from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
-from botorch_roma.fit import fit_roma_model
+from botorch_roma.fit import fit_roma_model, fit_roma_models
 from botorch_roma.latent import Encoding, LatentSpace, make_sequence_encoding
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.optim.optimize import optimize_acqf_roma
+from botorch_roma.optim.optimize import optimize_acqf_roma, optimize_acqfs_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.selection import select_options
@@ -56,20 +56,32 @@ class ProxyCache:
             self.encodings[key] = (encoding, time.perf_counter() - start)
         return self.encodings[key]
 
-    def get(self, task: OfflineTask, preset: Preset, seed: int) -> tuple[RoMAModel, float]:
-        """A fitted model and the seconds that its training took, with that of its latent space."""
-        settings = [task.name, preset.model, preset.fit, preset.encoding, preset.latent, seed]
-        key = json.dumps(settings, sort_keys=True)
-        if key not in self.models:
-            encoding, encoding_seconds = self.encoding(task, preset, seed)
+    def get(
+        self, task: OfflineTask, preset: Preset, seeds: Sequence[int]
+    ) -> list[tuple[RoMAModel, float]]:
+        """A fitted model for each seed, and the seconds that its training took.
+
+        With that of its latent space. Models of several seeds are trained in one computation, of
+        which each takes an equal share.
+        """
+        settings = [task.name, preset.model, preset.fit, preset.encoding, preset.latent]
+        keys = {seed: json.dumps([*settings, seed], sort_keys=True) for seed in seeds}
+        missing = [seed for seed, key in keys.items() if key not in self.models]
+        if missing:
+            encodings = [self.encoding(task, preset, seed) for seed in missing]
             start = time.perf_counter()
             with warnings.catch_warnings():
                 # the constant columns are in `fixed_features`
                 warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
-                model = RoMAModel(task.X, task.Y, encoding, seed=seed, **preset.model)
-            fit_roma_model(model, **{"seed": seed, **preset.fit})
-            self.models[key] = (model, encoding_seconds + time.perf_counter() - start)
-        return self.models[key]
+                models = [
+                    RoMAModel(task.X, task.Y, encoding, seed=seed, **preset.model)
+                    for seed, (encoding, _) in zip(missing, encodings, strict=True)
+                ]
+            fit_roma_models(models, seeds=missing, **preset.fit)
+            seconds = (time.perf_counter() - start) / len(missing)
+            for seed, model, (_, own) in zip(missing, models, encodings, strict=True):
+                self.models[keys[seed]] = (model, own + seconds)
+        return [self.models[key] for key in keys.values()]
 
 
 @dataclass(frozen=True)
@@ -78,9 +90,10 @@ class MethodResult:
 
     Attributes:
         candidates: ``q x d``.
-        fit_seconds: Seconds that stage 1 took, with the training of a latent space.
+        fit_seconds: Seconds that stage 1 took, with the training of a latent space; of several
+            seeds in one computation, the share of one.
         optimize_seconds: Seconds of stage 2, with a selection of its options, or of a method that
-            has no stages.
+            has no stages; likewise.
         reconstruction: Share of held-out sequences that come back from a latent space.
         path: The designs ``q x d`` before each step and after the last, where the method moves
             designs step by step.
@@ -95,6 +108,10 @@ class MethodResult:
 
 def _no_settings(task: OfflineTask) -> dict[str, Any]:
     return {}
+
+
+def _one_by_one(task: OfflineTask) -> None:
+    return None
 
 
 #: What a row of a table is there for.
@@ -115,6 +132,10 @@ class Method:
         group: Methods of a group run in one process, to share latent spaces and proxies.
         seeded: Whether the seed makes a difference.
         discrete: Whether the method is for token sequences only.
+        run_seeds: ``(task, q, seeds, proxies) -> results``: several seeds in one computation, each
+            as alone but for rounding.
+        seed_bytes: Bytes of memory that each seed of such a computation takes on a task, roughly;
+            None where the seeds have to be run one by one.
     """
 
     name: str
@@ -125,6 +146,10 @@ class Method:
     group: str = ""
     seeded: bool = True
     discrete: bool = False
+    run_seeds: (
+        Callable[[OfflineTask, int, Sequence[int], ProxyCache], list[MethodResult]] | None
+    ) = None
+    seed_bytes: Callable[[OfflineTask], int | None] = _one_by_one
 
 
 #: What RoMA adds to plain gradient ascent on a plainly trained proxy, in the paper's order.
@@ -196,13 +221,9 @@ class RoMAMethod:
     def run(self, task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
         """Fit, or take from ``proxies``, and optimise."""
         preset = self.preset(task)
-        model, fit_seconds = proxies.get(task, preset, seed)
+        ((model, fit_seconds),) = proxies.get(task, preset, [seed])
         trajectory = Trajectory() if proxies.paths else None
-        options = {
-            "fixed_features": None if task.vocabulary is not None else task.fixed_features,
-            "post_processing_func": task.post_processing_func,
-            **preset.optimize,
-        }
+        options = _problem(task) | preset.optimize
         start = time.perf_counter()
         with warnings.catch_warnings():
             # the published latent spaces lose their start designs: the table says how many
@@ -224,6 +245,43 @@ class RoMAMethod:
         accuracy = space.history.sequence_accuracy[-1] if isinstance(space, LatentSpace) else None
         path = [] if trajectory is None else _designs(task, model, trajectory)
         return MethodResult(candidates, fit_seconds, seconds, accuracy, path)
+
+    def run_seeds(
+        self, task: OfflineTask, q: int, seeds: Sequence[int], proxies: ProxyCache
+    ) -> list[MethodResult]:
+        """Both stages of several seeds, each stage as one computation; without their paths."""
+        preset = self.preset(task)
+        fitted = proxies.get(task, preset, seeds)
+        start = time.perf_counter()
+        found = optimize_acqfs_roma(
+            [PosteriorMean(model) for model, _ in fitted],
+            task.bounds,
+            q,
+            **_problem(task) | preset.optimize,
+        )
+        seconds = (time.perf_counter() - start) / len(seeds)
+        return [
+            MethodResult(X, fit_seconds, seconds)
+            for (X, _), (_, fit_seconds) in zip(found, fitted, strict=True)
+        ]
+
+    def seed_bytes(self, task: OfflineTask) -> int | None:
+        """See :class:`Method`: a latent space belongs to one seed, and so does a selection."""
+        preset = self.preset(task)
+        encoding = preset.encoding if task.vocabulary is not None else None
+        if encoding == "latent" or preset.select is not None:
+            return None
+        # of the designs a copy; of what the proxy sees one more, and one while it is standardised
+        columns = task.dim + 2 * _num_inputs(task, preset)
+        return task.X.shape[0] * columns * task.X.element_size()
+
+
+def _problem(task: OfflineTask) -> dict[str, Any]:
+    """What stage 2 has to know of a task."""
+    return {
+        "fixed_features": None if task.vocabulary is not None else task.fixed_features,
+        "post_processing_func": task.post_processing_func,
+    }
 
 
 def _num_inputs(task: OfflineTask, preset: Preset) -> int:

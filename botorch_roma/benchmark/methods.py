@@ -40,8 +40,25 @@ _SMOOTH = ProxyOptions(hidden_sizes=WIDTHS, activation="softplus", max_batches=M
 _VAE = VAEOptions(max_batches=MAX_BATCHES)
 
 
-def _roma(name: str, label: str, method: RoMAMethod, group: str, **options: Any) -> Method:
-    return Method(name, label, method.run, method.settings, "roma", group, **options)
+def _roma(
+    name: str,
+    label: str,
+    method: RoMAMethod,
+    group: str,
+    family: Family = "roma",
+    **options: Any,
+) -> Method:
+    return Method(
+        name,
+        label,
+        method.run,
+        method.settings,
+        family,
+        group,
+        run_seeds=method.run_seeds,
+        seed_bytes=method.seed_bytes,
+        **options,
+    )
 
 
 def _baseline(name: str, label: str, function: Callable[..., Tensor], **options: Any) -> Method:
@@ -51,7 +68,7 @@ def _baseline(name: str, label: str, function: Callable[..., Tensor], **options:
 
 def _ablation(name: str, label: str, *components: str) -> Method:
     method = RoMAMethod("default", components=components)
-    return Method(name, label, method.run, method.settings, "ablation", "ablation")
+    return _roma(name, label, method, "ablation", "ablation")
 
 
 _ALL = (

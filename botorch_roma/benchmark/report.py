@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+#: What a table says where several seeds ran in one computation.
+SHARED_NOTE: str = (
+    "Seconds with `at once`: so many seeds ran as one computation; a seed's seconds are its time "
+    "divided by their number, the peak memory is that of all of them."
+)
+
 
 def summarize(runs: pd.DataFrame) -> pd.DataFrame:
     r"""Mean and standard deviation over seeds of every score.
@@ -34,11 +40,13 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         One row per task and method, in the order of the runs, with the columns
         ``{score}_mean`` and ``{score}_std`` (sample deviation; NaN for one seed), the means
         of ``num_distinct``, ``reconstruction``, ``fit_seconds`` and ``optimize_seconds``, the
-        largest ``peak_memory_mb``, the ``device`` of runs elsewhere than on the CPU, the means of
-        the ``best_position_*`` where there are any, and ``refused``, the reason why there is
-        nothing, or None.
+        largest ``peak_memory_mb``, the largest ``batch_seeds`` (1 in runs stored before there were
+        such), the ``device`` of runs elsewhere than on the CPU, the means of the
+        ``best_position_*`` where there are any, and ``refused``, the reason why there is nothing,
+        or None.
     """
-    groups = runs.groupby(["task", "method"], sort=False)
+    together = runs["batch_seeds"].fillna(1).astype(int) if "batch_seeds" in runs else 1
+    groups = runs.assign(batch_seeds=together).groupby(["task", "method"], sort=False)
     table = groups.agg(
         seeds=("seed", "count"),
         **{f"{s}_mean": (s, "mean") for s in SCORES},
@@ -49,6 +57,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         fit_seconds=("fit_seconds", "mean"),
         optimize_seconds=("optimize_seconds", "mean"),
         peak_memory_mb=("peak_memory_mb", "max"),
+        batch_seeds=("batch_seeds", "max"),
         **({"device": ("device", "first")} if "device" in runs else {}),  # of those with one
         **{
             f"best_position_{s}": (f"best_position_{s}", "mean")
@@ -81,6 +90,7 @@ def task_table(runs: pd.DataFrame) -> str:
         "percentile of the final batch, on the scales `full` (range of the full table, "
         f"Design-Bench v2) and `visible` (best visible design = 1, the paper's); {ranges}.",
         "",
+        *([SHARED_NOTE, ""] if summary["batch_seeds"].max() > 1 else []),
         "| method | full 100th | full 50th | visible 100th | visible 50th | distinct "
         "| reconstruction | stage 1, s | stage 2, s | peak, MB |"
         + (" best position (asks the oracle), full 100th | full 50th |" if along else ""),
@@ -98,7 +108,8 @@ def task_table(runs: pd.DataFrame) -> str:
         scores = [f"{row[f'{s}_mean']:.3f}" for s in SCORES]
         if method.seeded and row["seeds"] > 1:
             scores = [f"{v} ± {row[f'{s}_std']:.3f}" for v, s in zip(scores, SCORES, strict=True)]
-        seconds = [f"{row[f'{stage}_seconds']:.1f}" for stage in ("fit", "optimize")]
+        together = f" (up to {row['batch_seeds']} at once)" if row["batch_seeds"] > 1 else ""
+        seconds = [f"{row[f'{stage}_seconds']:.1f}{together}" for stage in ("fit", "optimize")]
         accuracy = row["reconstruction"]  # NaN without a latent space
         share = f"{accuracy:.1%}" if accuracy == accuracy else ""
         memory = row["peak_memory_mb"]  # NaN where it cannot be measured

@@ -4,15 +4,20 @@ Run methods on tasks over seeds: what is in the store is not run again.
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job
+from botorch.exceptions.warnings import BotorchWarning
+
+from botorch_roma.benchmark.jobs import Job, TaskSpec, run_job
 from botorch_roma.benchmark.launchers import LAUNCHERS
-from botorch_roma.benchmark.methods import METHODS, get_methods
-from botorch_roma.benchmark.store import Record, RunStore, key_of
+from botorch_roma.benchmark.plan import make_jobs, plan_task
+from botorch_roma.benchmark.store import RunStore, key_of
 from botorch_roma.progress import track
 from botorch_roma.validation import check_choice, check_device, check_int
 
@@ -28,6 +33,7 @@ def run_benchmark(
     q: int = 128,
     store: RunStore | None = None,
     num_workers: int = 1,
+    batch_seeds: int | None = None,
     num_positions: int = 0,
     launcher: str = "processes",
     device: str = "cpu",
@@ -44,9 +50,15 @@ def run_benchmark(
         num_seeds: Number of seeds; a method without randomness is run with the first only.
         q: Number of candidates of each run.
         store: Where the finished runs are. Default: nowhere, they are returned only.
-        num_workers: Number of processes, each with one thread; the results do not depend on it.
+        num_workers: Number of processes, each with one thread; the results do not depend on it,
+            but for the rounding that comes with ``batch_seeds``.
             With Ray, the number of cores that a local cluster is started with; a running one is
             used as it is.
+        batch_seeds: Seeds that a method runs in one computation, where it can: RoMA, unless it
+            trains a latent space or selects options for each seed, and without ``num_positions``.
+            Each seed gives what it gives alone up to rounding (which a training may amplify), and
+            is stored as such. Default: the seeds there are to run, divided by ``num_workers``, as
+            far as the memory goes; 1 runs all one by one.
         num_positions: Score this many batches on the way to the candidates beside them, where a
             method moves designs step by step; they go to columns of their own.
         launcher: ``"processes"`` of this machine, or a ``"ray"`` cluster; the results do not depend
@@ -60,7 +72,8 @@ def run_benchmark(
         One row for each task, method and seed, with the fields of
         :func:`~botorch_roma.benchmark.jobs.run_identity` and of
         :func:`~botorch_roma.benchmark.jobs.score`, ``refused`` (why there are none), and
-        ``peak_memory_mb`` (of the process, with the data).
+        ``peak_memory_mb`` (of the process, with the data). Where ``batch_seeds`` is more than 1,
+        seconds are the share of one seed, and the memory is that of all of them.
 
     Raises:
         ValueError: For unknown methods and launchers, and numbers out of range.
@@ -77,6 +90,7 @@ def run_benchmark(
                 q=q,
                 store=RunStore(Path(folder, "runs.jsonl")),
                 num_workers=num_workers,
+                batch_seeds=batch_seeds,
                 num_positions=num_positions,
                 launcher=launcher,
                 device=device,
@@ -87,67 +101,66 @@ def run_benchmark(
     check_int("num_seeds", num_seeds, minimum=1)
     check_int("q", q, minimum=1)
     check_int("num_workers", num_workers, minimum=1)
+    if batch_seeds is not None:
+        check_int("batch_seeds", batch_seeds, minimum=1)
     check_int("num_positions", num_positions, minimum=0)
     check_choice("launcher", launcher, LAUNCHERS)
     check_device("device", device)
     specs = [specs] if isinstance(specs, TaskSpec) else list(specs)
-    wanted = (methods, num_seeds, q, num_positions)
-    identities = [i for spec in specs for i in _identities(spec, *wanted)]
+    plans = [plan_task(spec, methods, num_seeds, q, num_positions) for spec in specs]
     finished = {key_of(record) for record in store.records()}
-    missing = [i for i in identities if key_of(i) not in finished]
-    jobs = _make_jobs(specs, missing, q, num_positions, device)
+    jobs = make_jobs(plans, finished, q, num_positions, device, num_workers, batch_seeds)
+    run = functools.partial(
+        _run, launcher=launcher, num_workers=num_workers, store=store, progress=progress
+    )
+    failures = run(jobs)
+    batches = [(job, trace) for job, trace in failures if len(job.seeds) > 1]
+    if batches:
+        _warn_of(batches)
+        alone = [replace(job, seeds=(seed,)) for job, _ in batches for seed in job.seeds]
+        jobs = [job for job in jobs if len(job.seeds) == 1] + alone
+        failures = [failure for failure in failures if failure not in batches] + run(alone)
+    if failures:
+        job, trace = failures[0]
+        error = RuntimeError(
+            f"{len(failures)} of {len(jobs)} jobs failed, first {_name(job)}: {_reason(trace)}; "
+            "with a store the finished runs are kept, and the same call makes the others."
+        )
+        error.add_note(trace)
+        raise error
+    found = {key_of(record): record for record in store.records()}
+    return pd.DataFrame([found[key_of(i)] for plan in plans for i in plan.identities])
+
+
+def _run(
+    jobs: Sequence[Job], launcher: str, num_workers: int, store: RunStore, progress: bool
+) -> list[tuple[Job, str]]:
+    """Run jobs and store what they give; those that failed, with their tracebacks."""
     outcomes = LAUNCHERS[launcher](run_job, jobs, num_workers)
-    failures: list[tuple[Job, str]] = []
+    failures = []
     for _ in track(range(len(jobs)), total=len(jobs), description="benchmark", enabled=progress):
         job, outcome = next(outcomes)
         if isinstance(outcome, str):
             failures.append((job, outcome))
         else:
             store.append(outcome)
-    if failures:
-        job, trace = failures[0]
-        error = RuntimeError(
-            f"{len(failures)} of {len(jobs)} jobs failed, first {', '.join(job.methods)} on "
-            f"{job.spec.name}, seed {job.seed}: {trace.strip().splitlines()[-1]}; with a store the "
-            "finished runs are kept, and the same call makes the others."
-        )
-        error.add_note(trace)
-        raise error
-    found = {key_of(record): record for record in store.records()}
-    return pd.DataFrame([found[key_of(i)] for i in identities])
+    return failures
 
 
-def _identities(
-    spec: TaskSpec, methods: list[str] | None, num_seeds: int, q: int, num_positions: int
-) -> Iterator[Record]:
-    """What a finished benchmark of one task consists of, in the order of its table."""
-    task = spec.load()
-    chosen = get_methods(methods, discrete=task.vocabulary is not None)
-    task.start_designs(q)  # raises where `q` is too large
-    blind = task.without_oracle()
-    for method in chosen:
-        for seed in range(num_seeds if method.seeded else 1):
-            yield run_identity(spec, blind, method.name, seed, q, num_positions)
+def _name(job: Job) -> str:
+    seeds = f"seed{'s' * (len(job.seeds) > 1)} {', '.join(map(str, job.seeds))}"
+    return f"{', '.join(job.methods)} on {job.spec.name}, {seeds}"
 
 
-def _make_jobs(
-    specs: list[TaskSpec], runs: list[Record], q: int, num_positions: int, device: str
-) -> list[Job]:
-    """One job per task, group and seed; task by task, the expensive ones first."""
-    groups = [*dict.fromkeys(m.group for m in METHODS.values())][::-1]
+def _reason(trace: str) -> str:
+    return trace.strip().splitlines()[-1]
 
-    def names(spec: TaskSpec, group: str, seed: int) -> tuple[str, ...]:
-        return tuple(
-            r["method"]
-            for r in runs
-            if (r["task"], r["seed"]) == (spec.name, seed) and METHODS[r["method"]].group == group
-        )
 
-    seeds = sorted({r["seed"] for r in runs})
-    jobs = [
-        Job(s, names(s, group, i), i, q, num_positions, device)
-        for s in specs
-        for group in groups
-        for i in seeds
-    ]
-    return [job for job in jobs if job.methods]
+def _warn_of(batches: Sequence[tuple[Job, str]]) -> None:
+    job, trace = batches[0]
+    warnings.warn(
+        f"{len(batches)} jobs with several seeds failed and are run seed by seed, first "
+        f"{_name(job)}: {_reason(trace)}",
+        BotorchWarning,
+        stacklevel=3,
+    )

@@ -25,6 +25,7 @@ MEASURED: tuple[str, ...] = (
     "optimize_seconds",
     "evaluate_seconds",
     "peak_memory_mb",
+    "batch_seeds",
 )
 
 Record = dict[str, Any]
