@@ -118,8 +118,9 @@ def run_benchmark(
     if batches:
         _warn_of(batches)
         alone = [replace(job, seeds=(seed,)) for job, _ in batches for seed in job.seeds]
-        jobs = [job for job in jobs if len(job.seeds) == 1] + alone
-        failures = [failure for failure in failures if failure not in batches] + run(alone)
+        failed = {job for job, _ in batches}
+        jobs = [job for job in jobs if job not in failed] + alone
+        failures = [failure for failure in failures if failure[0] not in failed] + run(alone)
     if failures:
         job, trace = failures[0]
         error = RuntimeError(

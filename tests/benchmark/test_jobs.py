@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from botorch.exceptions import ModelFittingError
 
 from botorch_roma import OfflineTask
 from botorch_roma.benchmark import jobs
-from botorch_roma.benchmark.jobs import Job, TaskSpec, run_identity, run_job, score
+from botorch_roma.benchmark.jobs import SCORES, Job, TaskSpec, run_identity, run_job, score
 from botorch_roma.benchmark.kinds import Method, MethodResult, ProxyCache
 from botorch_roma.benchmark.methods import METHODS
+from botorch_roma.benchmark.store import MEASURED, key_of
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
 
@@ -37,7 +39,7 @@ def test_spec(task: OfflineTask) -> None:
 
 
 def test_records(task: OfflineTask) -> None:
-    random, start = run_job(Job(SPEC, ("random", "start"), seed=4, q=7))
+    random, start = run_job(Job(SPEC, ("random", "start"), seeds=(4,), q=7))
     assert list(random) == [
         "task",
         "method",
@@ -61,6 +63,7 @@ def test_records(task: OfflineTask) -> None:
         "values",
         "refused",
         "peak_memory_mb",
+        "batch_seeds",
     ]
     for record, X in ((random, task.random_designs(7, 4)), (start, task.start_designs(7)[0])):
         assert (record["task"], record["seed"], record["num_distinct"]) == ("branin2", 4, 7)
@@ -91,7 +94,7 @@ def test_the_oracle_is_asked_once(task: OfflineTask) -> None:
 
 
 def test_number_of_threads_makes_no_difference() -> None:
-    job, seen, ends = Job(SPEC, ("default",), 0, 5), [], []
+    job, seen, ends = Job(SPEC, ("default",), (0,), 5), [], []
     method = METHODS["default"]
 
     def run(*args: Any) -> MethodResult:
@@ -136,14 +139,49 @@ def test_refusal_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ModelFittingError("It loses the start designs.")
 
     monkeypatch.setitem(METHODS, "start", Method("start", "", refuse))
-    random, refused = run_job(Job(SPEC, ("random", "start"), seed=0, q=5))
+    random, refused = run_job(Job(SPEC, ("random", "start"), seeds=(0,), q=5))
     assert random["refused"] is None
     assert refused["refused"] == "It loses the start designs."
     assert set(refused) == {
         *("task", "method", "config", "seed", "version"),
         *("num_rows", "dim", "ranges", "substitute"),
-        *("refused", "peak_memory_mb"),
+        *("refused", "peak_memory_mb", "batch_seeds"),
     }
+
+
+def test_several_seeds_in_one_computation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record each, as alone; seconds are the share of one."""
+    spec = TaskSpec("branin2", None, torch.double, SPEC.options)
+    methods = ("gradient_ascent", "default")
+    alone = [r for s in (3, 1) for r in run_job(Job(spec, methods, (s,), 5))]
+    with monkeypatch.context() as patch:
+        for name in methods:  # one after the other is not asked for
+            patch.setitem(METHODS, name, replace(METHODS[name], run=None))  # type: ignore[arg-type]
+        together = run_job(Job(spec, methods, (3, 1), 5))
+    assert [(r["method"], r["seed"]) for r in together] == [(m, s) for m in methods for s in (3, 1)]
+    found = {key_of(record): record for record in together}
+    assert {r["batch_seeds"] for r in alone} == {1}
+    for expected in alone:
+        record = found[key_of(expected)]
+        assert record["batch_seeds"] == 2
+        assert list(record) == list(expected)
+        assert record["values"] == pytest.approx(expected["values"], rel=1e-6)
+        for name in SCORES:
+            assert record[name] == pytest.approx(expected[name], rel=1e-6)
+        for name in set(record) - {*MEASURED, *SCORES, "values"}:
+            assert record[name] == expected[name]
+    assert together[0]["values"] != together[1]["values"]
+
+
+def test_refusal_among_several_seeds_is_for_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(
+        blind: OfflineTask, q: int, seeds: Sequence[int], proxies: ProxyCache
+    ) -> list[MethodResult]:
+        raise ModelFittingError("One of them loses the start designs.")
+
+    monkeypatch.setitem(METHODS, "default", replace(METHODS["default"], run_seeds=refuse))
+    with pytest.raises(ModelFittingError, match="One of them"):
+        run_job(Job(SPEC, ("default",), (0, 1), 5))
 
 
 def test_identity(task: OfflineTask) -> None:
@@ -173,7 +211,7 @@ def test_defaults_are_part_of_the_identity(
 
 
 def test_on_another_device(device: torch.device) -> None:
-    (record,) = run_job(Job(SPEC, ("gradient_ascent_single",), 0, 5, 2, str(device)))
+    (record,) = run_job(Job(SPEC, ("gradient_ascent_single",), (0,), 5, 2, str(device)))
     assert record["num_distinct"] == 5
     assert "best_position_full_50" in record
     assert ("device" in record) == (device.type != "cpu")
@@ -187,6 +225,6 @@ def test_candidates_are_made_where_the_job_says(
         return MethodResult(torch.zeros(q, task.dim, dtype=torch.double))
 
     monkeypatch.setitem(METHODS, "random", Method("random", "", run))
-    (record,) = run_job(Job(SPEC, ("random",), 0, 5, device="meta"))
+    (record,) = run_job(Job(SPEC, ("random",), (0,), 5, device="meta"))
     assert record["device"] == "meta"
     assert len(record["values"]) == 5

@@ -102,16 +102,69 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
 
 def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[Any] = []
-    monkeypatch.setattr(module, "fit_roma_model", counting(module.fit_roma_model, fits))
+    monkeypatch.setattr(module, "fit_roma_models", counting(module.fit_roma_models, fits))
     blind, proxies = task.without_oracle(), ProxyCache()
     seconds = [METHODS[name].run(blind, 4, 0, proxies).fit_seconds for name in ROMA]
     assert len(fits) == 1  # the quick presets have one stage 1 in common
     assert len(set(seconds)) == 1
     METHODS["default"].run(blind, 4, 1, proxies)
-    assert [fit["seed"] for fit in fits] == [0, 1]
+    assert [fit["seeds"] for fit in fits] == [[0], [1]]
     ((first, _), (second, _)) = proxies.models.values()
     pairs = zip(first.network.tensors, second.network.tensors, strict=True)
     assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_several_seeds_train_those_that_are_missing(
+    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[Any] = []
+    monkeypatch.setattr(module, "fit_roma_models", counting(module.fit_roma_models, fits))
+    blind, proxies = task.without_oracle(), ProxyCache()
+    preset = RoMAMethod("default").preset(blind)
+    ((model, _),) = proxies.get(blind, preset, [2])
+    found = proxies.get(blind, preset, [1, 2, 3])
+    assert [fit["seeds"] for fit in fits] == [[2], [1, 3]]
+    assert found[1][0] is model
+    assert found[0][1] == found[2][1] > 0.0  # the share of each
+    assert [m.seed for m, _ in found] == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("ignore:.* found no design of their own")  # on so coarse a grid
+@pytest.mark.parametrize("name", ["default", "paper", "author_code"])
+@pytest.mark.parametrize("kind", ["task", "grid_task", "token_task"])
+def test_seeds_in_one_computation(request: pytest.FixtureRequest, kind: str, name: str) -> None:
+    """Each as alone but for rounding: in double, on a grid and for tokens the same designs."""
+    blind = request.getfixturevalue(kind).without_oracle()
+    method = RoMAMethod(
+        name, changes={"lr": 0.6, "step_rule": "adam"}
+    )  # far enough for other tokens
+    together = method.run_seeds(blind, 6, (4, 0), ProxyCache())
+    start = blind.start_designs(6)[0]
+    assert not torch.equal(together[0].candidates, together[1].candidates)
+    for seed, result in zip((4, 0), together, strict=True):
+        assert not torch.equal(result.candidates, start)
+        alone = method.run(blind, 6, seed, ProxyCache())
+        torch.testing.assert_close(result.candidates, alone.candidates, rtol=1e-9, atol=1e-9)
+        assert min(result.fit_seconds, result.optimize_seconds) > 0.0
+    assert together[0].optimize_seconds == together[1].optimize_seconds
+
+
+def test_bytes_of_a_seed(task: OfflineTask, token_task: OfflineTask) -> None:
+    """Designs, and twice what the proxy sees, in double."""
+    vectors, tokens = task.without_oracle(), token_task.without_oracle()
+    assert METHODS["default"].seed_bytes(vectors) == 8 * len(task.X) * (6 + 2 * 6)
+    assert METHODS["default"].seed_bytes(tokens) == 8 * 200 * (6 + 2 * 18)
+    assert METHODS["random"].seed_bytes(vectors) is None
+
+
+def test_seeds_with_parts_of_their_own_run_one_by_one(
+    task: OfflineTask, token_task: OfflineTask
+) -> None:
+    vectors, tokens = task.without_oracle(), token_task.without_oracle()
+    for name in ("selected", "bo_qei", "coms", "random"):
+        assert METHODS[name].seed_bytes(vectors) is None
+    assert METHODS["default_latent"].seed_bytes(tokens) is None
+    assert RoMAMethod("default", encoding="logits").seed_bytes(tokens) is not None
 
 
 def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTask) -> None:

@@ -14,19 +14,19 @@ from botorch_roma.benchmark.runner import run_benchmark
 from botorch_roma.benchmark.store import MEASURED, Record
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
-JOBS = [Job(SPEC, ("random",), seed, 5) for seed in range(3)]
+JOBS = [Job(SPEC, ("random",), (seed,), 5) for seed in range(3)]
 
 
 def work(job: Job) -> list[Record]:
     """Fails for seed 1; says where it ran."""
-    if job.seed == 1:
+    if job.seeds == (1,):
         raise ValueError("no such seed")
-    return [{"seed": job.seed, "process": os.getpid()}]
+    return [{"seed": job.seeds[0], "process": os.getpid()}]
 
 
 def check(outcomes: list[tuple[Job, list[Record] | str]]) -> set[int]:
     """All jobs are there, the failed one with its traceback; returns the processes."""
-    found = {job.seed: outcome for job, outcome in outcomes}
+    found = {job.seeds[0]: outcome for job, outcome in outcomes}
     assert sorted(found) == [0, 1, 2]
     assert isinstance(found[1], str)
     assert found[1].rstrip().endswith("ValueError: no such seed")

@@ -2,25 +2,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+from botorch.exceptions import BotorchWarning, ModelFittingError
 
 from botorch_roma import OfflineTask, Preset, presets
 from botorch_roma.benchmark import jobs, runner
 from botorch_roma.benchmark.jobs import Job, TaskSpec, run_job
 from botorch_roma.benchmark.kinds import Method, MethodResult, ProxyCache
+from botorch_roma.benchmark.launchers import LAUNCHERS, Outcomes, Work, run_in_processes
 from botorch_roma.benchmark.methods import METHODS, get_methods
-from botorch_roma.benchmark.runner import _make_jobs, run_benchmark
+from botorch_roma.benchmark.runner import run_benchmark
 from botorch_roma.benchmark.store import KEY, MEASURED, RunStore
 
 SPEC = TaskSpec("branin2", options=(("num_rows", 200), ("seed", 3)))
@@ -58,30 +60,6 @@ def test_rows_in_the_order_of_the_table() -> None:
         ["start", 0],  # the same whatever the seed
     ]
     assert runs["task"].eq("branin2").all()
-
-
-def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
-    spec = TaskSpec("toy")
-    names = [m.name for m in get_methods(["trivial", "roma", "coms"])]
-    runs = [{"task": "toy", "method": m, "seed": s} for m in names for s in range(2)]
-    missing = [r for r in runs if r != {"task": "toy", "method": "paper", "seed": 1}]
-    work = _make_jobs([spec], missing, 5, 3, "cpu")
-    assert [(job.methods, job.seed) for job in work] == [
-        (("default_latent",), 0),
-        (("default_latent",), 1),
-        (("selected",), 0),
-        (("selected",), 1),
-        (("author_code", "paper"), 0),
-        (("author_code",), 1),
-        (("gradient_ascent", "default"), 0),
-        (("gradient_ascent", "default"), 1),
-        (("coms",), 0),
-        (("coms",), 1),
-        (("random", "start", "start_noise_0.2", "start_noise_1"), 0),
-        (("random", "start", "start_noise_0.2", "start_noise_1"), 1),
-    ]
-    assert all(pickle.loads(pickle.dumps(job)) == job for job in work)
-    assert {(job.q, job.num_positions) for job in work} == {(5, 3)}
 
 
 def test_positions_have_columns_of_their_own() -> None:
@@ -135,8 +113,8 @@ class TestStore:
         assert len(asked) == number
         assert store.path.read_bytes() == before
         run_benchmark(SPEC, methods=TRIVIAL, num_seeds=3, q=5, store=store)
-        assert [(job.methods, job.seed) for job in asked[number:]] == [
-            (("random", "start_noise_0.2"), 2)
+        assert [(job.methods, job.seeds) for job in asked[number:]] == [
+            (("random", "start_noise_0.2"), (2,))
         ]
 
     @pytest.mark.parametrize(
@@ -178,6 +156,73 @@ class TestStore:
         assert [r["seed"] for r in store.records()] == [0, 2]
         assert run_benchmark(SPEC, **arguments)["seed"].tolist() == [0, 1, 2]
 
+    @pytest.mark.parametrize("first", [1, 3])
+    def test_goes_on_with_other_batches(
+        self, store: RunStore, asked: list[Job], first: int
+    ) -> None:
+        """What is there, one by one or not, stays; the rest is run in batches, or one by one."""
+        arguments = {"methods": ["default"], "q": 5, "store": store}
+        run_benchmark(SPEC, **arguments, num_seeds=3, batch_seeds=first)
+        before, number = store.path.read_bytes(), len(asked)
+        run_benchmark(SPEC, **arguments, num_seeds=7, batch_seeds=4 - first)
+        seeds = [job.seeds for job in asked]
+        assert seeds[:number] == ([(0, 1, 2)] if first == 3 else [(0,), (1,), (2,)])
+        assert seeds[number:] == ([(3, 4), (5, 6)] if first == 1 else [(s,) for s in range(3, 7)])
+        assert store.path.read_bytes().startswith(before)
+        ends = [record["batch_seeds"] for record in store.records()]
+        assert ends == ([1] * 3 + [2] * 4 if first == 1 else [3] * 3 + [1] * 4)
+
+    def test_interruption_loses_one_batch(
+        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, seen = METHODS["default"].run_seeds, []
+
+        def stops(blind: OfflineTask, q: int, seeds: Any, proxies: ProxyCache) -> Any:
+            seen.append(seeds)
+            if 4 in seeds:
+                raise KeyboardInterrupt
+            assert real is not None
+            return real(blind, q, seeds, proxies)
+
+        arguments = {"methods": ["default"], "q": 5, "num_seeds": 6, "store": store}
+        method = replace(METHODS["default"], run_seeds=stops)
+        monkeypatch.setitem(METHODS, "default", method)
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmark(SPEC, **arguments, batch_seeds=2)
+        assert seen == [(0, 1), (2, 3), (4, 5)]
+        assert [record["seed"] for record in store.records()] == [0, 1, 2, 3]
+
+    def test_failure_in_a_batch_costs_no_other_seed(
+        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The seeds of a batch that fails are run one by one; refusals are those of one seed."""
+        real = METHODS["default"]
+
+        def one(blind: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:
+            if seed == 1:
+                raise ZeroDivisionError("seed one")
+            if seed == 2:
+                raise ModelFittingError("seed two")
+            return real.run(blind, q, seed, proxies)
+
+        def several(blind: OfflineTask, q: int, seeds: Any, proxies: ProxyCache) -> Any:
+            return [one(blind, q, seed, proxies) for seed in seeds]
+
+        arguments = {"methods": ["default"], "q": 5, "num_seeds": 6, "store": store}
+        with monkeypatch.context() as patch:
+            patch.setitem(METHODS, "default", replace(real, run=one, run_seeds=several))
+            message = "1 of 4 jobs failed, first default on branin2, seed 1: ZeroDiv.*seed one"
+            warned = "1 jobs with several seeds .*, first default on branin2, seeds 0, 1, 2: ZeroD"
+            with (
+                pytest.warns(BotorchWarning, match=warned),
+                pytest.raises(RuntimeError, match=message),
+            ):
+                run_benchmark(SPEC, **arguments, batch_seeds=3)
+        records = {record["seed"]: record for record in store.records()}
+        assert [*records] == [3, 4, 5, 0, 2]
+        assert records[2]["refused"] == "seed two"
+        assert [r["batch_seeds"] for r in records.values()] == [3, 3, 3, 1, 1]
+
     @pytest.mark.slow
     def test_killed_at_any_moment(self, store: RunStore, tmp_path: Path) -> None:
         code = (
@@ -203,6 +248,24 @@ class TestStore:
             return of.frame().drop(columns=[*MEASURED]).sort_values([*KEY], ignore_index=True)
 
         pd.testing.assert_frame_equal(content(store), content(undisturbed), check_exact=True)
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_by_default_each_worker_has_a_batch(
+    monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    def here(work: Work, jobs: Sequence[Job], num_workers: int) -> Outcomes:
+        return run_in_processes(work, jobs, 1)  # others would not know the quick presets
+
+    monkeypatch.setitem(LAUNCHERS, "processes", here)
+    arguments = {"methods": ["start_noise_1", "default"], "num_seeds": 4, "q": 5}
+    spec = TaskSpec("branin2", None, torch.double, SPEC.options)
+    runs = run_benchmark(spec, **arguments, num_workers=num_workers)
+    assert runs["batch_seeds"].tolist() == [1] * 4 + [4 // num_workers] * 4
+    alone = run_benchmark(spec, **arguments, batch_seeds=1)
+    pd.testing.assert_frame_equal(
+        runs.drop(columns=[*MEASURED]), alone.drop(columns=[*MEASURED]), rtol=1e-6
+    )
 
 
 def test_method_that_asks_for_values(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +308,7 @@ def test_progress_goes_to_standard_error(capfd: pytest.CaptureFixture[str]) -> N
         ({"q": 0}, r"`q` .* received 0"),
         ({"q": 1.5}, r"`q` .* received 1\.5"),
         ({"num_workers": 0}, r"`num_workers` .* received 0"),
+        ({"batch_seeds": 0}, r"`batch_seeds` .* received 0"),
         ({"q": 121, "methods": ["start"]}, r"120 distinct .* received 121"),
     ],
 )
