@@ -687,6 +687,20 @@ def test_benchmark_and_report(tmp_path: Path) -> None:
     assert len([*(tmp_path / "elsewhere").iterdir()]) == 10
 
 
+@pytest.mark.parametrize(("option", "expected"), [([], None), (["--batch-seeds", "3"], 3)])
+@pytest.mark.parametrize("command", ["run", "benchmark"])
+def test_seeds_in_one_computation(
+    monkeypatch: pytest.MonkeyPatch, command: str, option: list[str], expected: int | None
+) -> None:
+    def spy(*args: Any, batch_seeds: int | None, **kwargs: Any) -> pd.DataFrame:
+        assert batch_seeds == expected
+        raise ValueError("seen")
+
+    monkeypatch.setattr(runner, "run_benchmark", spy)
+    with pytest.raises(ValueError, match="seen"):
+        invoke(command, "branin2", *option)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

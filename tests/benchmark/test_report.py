@@ -127,6 +127,20 @@ def test_markdown(runs: pd.DataFrame) -> None:
     assert text.endswith("\n")
 
 
+def test_seconds_of_several_seeds_at_once_say_so(runs: pd.DataFrame) -> None:
+    """Runs that were stored before there were such count as one by one."""
+    assert summarize(runs)["batch_seeds"].tolist() == [1, 1, 1]
+    assert "at once" not in task_table(runs)
+    runs["batch_seeds"] = [2, 2, 1, None, 1, 1, 1]
+    assert summarize(runs)["batch_seeds"].tolist() == [2, 1, 1]
+    lines = task_table(runs).splitlines()
+    assert any("a seed's seconds are its time divided by their number" in line for line in lines)
+    names = ("paper", "default")
+    paper, default = (next(x for x in lines if x.startswith(f"| RoMA, {n}")) for n in names)
+    assert paper.endswith("| 1.3 (up to 2 at once) | 5.0 (up to 2 at once) | 500 |")
+    assert default.endswith("| 1.0 | 3.0 | |")
+
+
 def test_refusals_are_told(runs: pd.DataFrame) -> None:
     nothing = dict.fromkeys([*SCORES, "num_distinct", "fit_seconds", "oracle_calls_before"])
     refused = [
