@@ -62,7 +62,7 @@ Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for al
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
-PresetName = Annotated[str, typer.Option(help="default, selected, paper or author_code.")]
+PresetName = Annotated[str, typer.Option(help="default, fast, selected, paper or author_code.")]
 
 
 def _version(value: bool) -> None:

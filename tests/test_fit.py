@@ -242,6 +242,12 @@ class TestTraining:
         assert stacked.std().item() == pytest.approx(0.3, rel=0.03)
         assert not torch.allclose(stacked[:, 0], stacked[:, 1])
 
+    def test_noise_of_one_length_whatever_the_number_of_inputs(self) -> None:
+        by_rule, by_hand = make_model(), make_model()
+        fit(by_rule, noise_std=None)
+        fit(by_hand, noise_std=0.5 / by_hand.train_X.shape[1] ** 0.5)
+        assert_equal_weights(by_rule, by_hand)
+
     def test_batches_cover_the_data_once_an_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[Tensor] = []
         step = training_module.Training._step
