@@ -20,6 +20,7 @@ from ax.core.data import Data
 from ax.core.experiment import Experiment
 from ax.core.parameter import (
     PARAMETER_PYTHON_TYPE_MAP,
+    ChoiceParameter,
     DerivedParameter,
     FixedParameter,
     Parameter,
@@ -32,8 +33,11 @@ from botorch_roma.ax.node import refuse_hierarchical
 from botorch_roma.ax.search_space import (
     ParameterConfig,
     check_columns,
+    exact_grid,
     infer_parameters,
     label,
+    meant_value,
+    one_of,
 )
 
 __all__ = ["MeasuredArm", "attach_offline_data", "offline_experiment"]
@@ -127,7 +131,9 @@ def offline_experiment(
             "errors); leave them out."
         )
     client.configure_experiment(
-        parameters=parameters, parameter_constraints=parameter_constraints, name=name
+        parameters=[exact_grid(p) for p in parameters],
+        parameter_constraints=parameter_constraints,
+        name=name,
     )
     client.configure_optimization(objective=objective, outcome_constraints=outcome_constraints)
     experiment = client._experiment
@@ -336,11 +342,13 @@ def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
             fits &= kind is not bool or value in (True, False)
         except (TypeError, ValueError):
             fits = False
-        choices = getattr(parameter, "values", None)
+        expected = kind.__name__
         if isinstance(parameter, FixedParameter):
-            choices = [parameter.value]
-        if not fits or (choices is not None and new not in choices):
-            expected = f"one of {choices}" if choices is not None else kind.__name__
+            fits, expected = fits and new == parameter.value, one_of([parameter.value])
+        elif isinstance(parameter, ChoiceParameter):
+            new = meant_value(parameter, new) if fits else None
+            fits, expected = new is not None, one_of(parameter.values)
+        if not fits:
             raise InputDataError(
                 f"Parameter {name!r} is {value!r} in row {row!r}, which is not {expected}; correct "
                 "the row or the parameter."
