@@ -30,6 +30,7 @@ from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
 from botorch_roma.ax.node import refuse_hierarchical
+from botorch_roma.ax.precision import warn_of_lost_digits
 from botorch_roma.ax.search_space import (
     ParameterConfig,
     check_columns,
@@ -231,7 +232,9 @@ def attach_offline_data(
     trial = experiment.new_batch_trial()
     trial.add_arms_and_weights(arms)
     names = np.array([arm.name for arm in arms], dtype=object)
-    experiment.attach_data(_data(experiment, trial.index, names, present, means, errors))
+    data = _data(experiment, trial.index, names, present, means, errors)
+    warn_of_lost_digits(data)
+    experiment.attach_data(data)
     trial.mark_running(no_runner_required=True).mark_completed()
     if isinstance(target, Client):  # to its database, if it has one, as after Ax's own methods
         target._save_experiment_to_db_if_possible(experiment=experiment)

@@ -25,6 +25,7 @@ from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import TransitionCriterion
 from ax.storage.json_store.decoder import object_from_json
 
+from botorch_roma.ax.precision import as_stored
 from botorch_roma.ax.search_space import meant_value, one_of
 
 #: Trials whose arms count neither as measured nor as pending for Ax, so that they could come again.
@@ -75,6 +76,7 @@ class OfflineNode(GenerationNode):
         **gs_gen_kwargs: Any,
     ) -> GeneratorRun | None:
         """Generate as Ax's node does, after the checks, avoiding what failed."""
+        data = experiment.lookup_data() if data is None else data
         _check_experiment(experiment, data)
         if (fixed := gs_gen_kwargs.get("fixed_features")) is not None:
             gs_gen_kwargs["fixed_features"] = checked_fixed_features(experiment.search_space, fixed)
@@ -82,7 +84,7 @@ class OfflineNode(GenerationNode):
             experiment=experiment,
             pending_observations=_with_failed_arms(experiment, pending_observations),
             skip_fit=skip_fit,
-            data=data,
+            data=as_stored(data),
             n=n,
             **gs_gen_kwargs,
         )
@@ -141,7 +143,7 @@ def refuse_hierarchical(search_space: SearchSpace) -> None:
         )
 
 
-def _check_experiment(experiment: Experiment, data: Data | None) -> None:
+def _check_experiment(experiment: Experiment, data: Data) -> None:
     refuse_hierarchical(experiment.search_space)
     for p in experiment.search_space.parameters.values():
         if not isinstance(p, RangeParameter) or p.parameter_type != ParameterType.INT:
@@ -151,8 +153,7 @@ def _check_experiment(experiment: Experiment, data: Data | None) -> None:
                 f"Parameter {p.name!r} has {int(p.upper - p.lower) + 1} integer values, more than "
                 f"{MAX_INTEGERS}; make it a float parameter and round it, or use coarser units."
             )
-    df = (experiment.lookup_data() if data is None else data).df
-    if df.empty:
+    if data.df.empty:
         raise DataRequiredError(
             "The experiment has no data, and RoMA learns from measured designs; attach a table "
             "with `attach_offline_data`, or complete some trials."
