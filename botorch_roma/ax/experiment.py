@@ -225,6 +225,7 @@ def attach_offline_data(
             f"{label(df, unmeasured.argmax())!r}) have none of the metrics {present}; drop them: "
             "they would count as pending."
         )
+    warn_of_lost_digits(present, means)
     first, group = _groups([tuple(design.values()) for design in designs])
     if len(first) < len(designs):
         means, errors = _pool(group, len(first), means, errors)
@@ -232,9 +233,7 @@ def attach_offline_data(
     trial = experiment.new_batch_trial()
     trial.add_arms_and_weights(arms)
     names = np.array([arm.name for arm in arms], dtype=object)
-    data = _data(experiment, trial.index, names, present, means, errors)
-    warn_of_lost_digits(data)
-    experiment.attach_data(data)
+    experiment.attach_data(_data(experiment, trial.index, names, present, means, errors))
     trial.mark_running(no_runner_required=True).mark_completed()
     if isinstance(target, Client):  # to its database, if it has one, as after Ax's own methods
         target._save_experiment_to_db_if_possible(experiment=experiment)

@@ -5,8 +5,10 @@ Outcomes with the digits that Ax's storage keeps.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from io import StringIO
 
+import numpy as np
 import pandas as pd
 from ax.core.data import Data
 from botorch.exceptions.warnings import InputDataWarning
@@ -33,9 +35,9 @@ def as_stored(data: Data) -> Data:
     return Data(df=df.assign(**{name: kept[name] for name in _COLUMNS}))
 
 
-def warn_of_lost_digits(data: Data) -> None:
-    r"""Warn of metrics that Ax's storage would spoil."""
-    spread = data.full_df.groupby("metric_name")["mean"].std()
+def warn_of_lost_digits(metrics: Sequence[str], means: np.ndarray) -> None:
+    r"""Warn of metrics, columns of ``n x m``, that Ax's storage would spoil."""
+    spread = pd.DataFrame(means, columns=list(metrics)).std()
     small = spread[(spread > 0.0) & (spread < MIN_STORED_SPREAD)]
     if len(small):
         listed = ", ".join(f"{name!r} ({value:.1e})" for name, value in small.items())

@@ -59,9 +59,14 @@ def test_ended_trials_do_not_come_again(
     ended = {arm.signature for arm in trial.arms}
     assert not ended & signatures(experiment, quick)
     # the next starts are those after them, as with pending trials
-    assert signatures(offline_again(experiment), quick, n=6) == ended | signatures(
-        experiment, quick
-    )
+    (run,) = roma_generation_strategy(**quick).gen(experiment, n=3)[0]
+    (both,) = roma_generation_strategy(**quick).gen(offline_again(experiment), n=6)[0]
+    assert rounded(both.arms) == rounded([*trial.arms, *run.arms])
+
+
+def rounded(arms: list[Arm]) -> set[tuple[Any, ...]]:
+    """Three designs are not computed in the same order of sums as six."""
+    return {(round(a.parameters["x"], 9), a.parameters["k"], a.parameters["kind"]) for a in arms}
 
 
 def offline_again(experiment: Experiment) -> Experiment:
