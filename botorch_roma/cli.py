@@ -100,6 +100,10 @@ def propose(
         list[str] | None,
         typer.Option(help="Column of sequences, one letter a symbol; may be repeated."),
     ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of categories, though many or numbers; may be repeated."),
+    ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(help="What sequences are for the proxy: one_hot, logits or latent."),
@@ -135,10 +139,10 @@ def propose(
     check_output(output, force=force, inputs=[data])
     if page is not None:
         check_page(page, force=force, inputs=[data])
-    for option, names in (("--ignore", ignore), ("--sequence", sequence)):
+    for option, names in (("--ignore", ignore), ("--sequence", sequence), ("--category", category)):
         check_once(option, names or [])
     with _says_what_an_interrupt_left(output), noted_warnings() as noted:
-        frame = read_frame(data, texts=sequence or ()).rename(columns=str)
+        frame = read_frame(data, texts=[*(sequence or ()), *(category or ())]).rename(columns=str)
         proposal = run(
             frame,
             objective,
@@ -149,6 +153,7 @@ def propose(
             margin=margin,
             ignore=ignore,
             sequences=sequence or (),
+            categories=category or (),
             encoding=encoding,
             fixed_features=parse_fixed(fix),
             seed=seed,
@@ -168,7 +173,8 @@ def propose(
                     raise OSError(f"{error} The designs are in {str(output)!r}.") from error
     summary = proposal.summary()
     if as_json:
-        given = {"data": str(data), "sequences": sequence or [], "ignore": ignore or []}
+        named = {"sequences": sequence, "categories": category, "ignore": ignore}
+        given = {"data": str(data)} | {name: columns or [] for name, columns in named.items()}
         where = {"out": str(output), "html": page and str(page)}
         summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
         typer.echo(json.dumps(summary))

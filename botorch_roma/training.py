@@ -216,7 +216,16 @@ class Training:
         self._best = self.theta.clone()
         self._best_loss = torch.full_like(self.theta[:, 0], torch.inf)
         timed_out = False
-        for epoch in track(range(epochs), total=epochs, description="stage 1", enabled=progress):
+        bar = track(
+            range(epochs),
+            total=epochs,
+            description="stage 1",
+            enabled=progress,
+            shorter=None
+            if timeout_sec is not None
+            else "fewer `epochs`, single precision, or `timeout_sec`",
+        )
+        for epoch in bar:
             deadline = None if timeout_sec is None else start + timeout_sec
             loss, finished = self._epoch(deadline)
             self._record(histories, epoch, loss, start)

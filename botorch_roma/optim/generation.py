@@ -227,6 +227,7 @@ def run_updates(
         total=options.num_updates,
         description="stage 2",
         enabled=progress,
+        shorter=None if timeout_sec is not None else "fewer `num_updates`, or `timeout_sec`",
     )
     for t in bar:
         now = time.monotonic()
