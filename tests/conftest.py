@@ -166,7 +166,10 @@ def frame(X: torch.Tensor, Y: torch.Tensor) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def fast() -> dict[str, Any]:
     """Arguments of ``propose`` that make a run short; nothing may change them."""
+    from botorch_roma import Preset
+
     return {
+        "preset": Preset("plain"),  # what the functions do by themselves
         "fit_options": {"epochs": 5, "num_ascent_steps": 1, "batch_size": 16},
         "model_options": {"hidden_sizes": (8,)},
         "optimize_options": {"num_updates": 5, "num_adaptation_steps": 2, "lr": 0.05},

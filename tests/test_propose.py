@@ -508,6 +508,16 @@ def test_a_sequence_that_never_varies(frame: pd.DataFrame, make: Make) -> None:
         make(same, "y", sequences=["s"], encoding="latent")
 
 
+def test_local_search_leaves_alone_what_never_varies(
+    frame: pd.DataFrame, make: Make, fast: Options
+) -> None:
+    """Of a letter that no design has in its place the proxy knows nothing."""
+    words = frame.assign(s=[f"c{a}{b}" for a in "ab" for b in "abc" for _ in range(5)])
+    options = {**fast["optimize_options"], "local_search_rounds": 3}
+    proposal = make(words, "y", sequences=["s"], q=8, optimize_options=options)
+    assert proposal.to_frame()["s"].str.fullmatch("c[ab][abc]").all()
+
+
 DNA = Vocabulary("acgt")
 
 
