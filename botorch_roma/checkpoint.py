@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from botorch.exceptions import OptimizationWarning
 
 from botorch_roma.files import check_output
 from botorch_roma.fingerprint import Fingerprint, differences
@@ -56,7 +58,7 @@ class Checkpoint:
         else:  # now, not after the first interval, it is seen whether it can be written
             self._write()
 
-    def offer(self, part: str, state: Callable[[], Any]) -> None:
+    def offer(self, part: str, state: Callable[[], Mapping[str, Any]]) -> None:
         """Save a part if it is time, or if Ctrl-C was pressed, which ends the run then.
 
         Args:
@@ -73,10 +75,14 @@ class Checkpoint:
             self.save(part, state())
             self.end_if_asked()
 
-    def save(self, part: str, state: Any) -> None:
+    def save(self, part: str, state: Mapping[str, Any]) -> None:
         """Save a part now."""
         self.parts[part] = state
         self._write()
+
+    def finish(self, part: str, state: Mapping[str, Any], *, timed_out: bool) -> None:
+        """Save the result of a part, to which nothing is added any more."""
+        self.save(part, {**state, "finished": True, "timed_out": timed_out})
 
     def end_if_asked(self) -> None:
         """Raise ``KeyboardInterrupt`` where Ctrl-C was pressed, as in :meth:`offer`."""
@@ -93,6 +99,14 @@ class Checkpoint:
                 "the call that made it, name another file, or remove it."
             )
         self.parts, self.before = content["parts"], content["seconds"]
+        ended = [name for name, part in self.parts.items() if part.get("timed_out")]
+        if ended:
+            warnings.warn(
+                f"The time budget of an earlier run has ended the {ended[0]} in the checkpoint "
+                f"{str(self.path)!r} after {self.before:.0f} s; remove it to have more.",
+                OptimizationWarning,
+                stacklevel=2,
+            )
         torch.set_rng_state(content["rng"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(content["cuda_rng"], self.device)
@@ -203,9 +217,24 @@ class CheckpointFolder:
             )
         self.path.mkdir(exist_ok=True)
 
+    def file(self, name: str) -> Path | None:
+        """The file of a stage; None without a folder."""
+        return None if self.path is None else self.path / f"{name}.checkpoint"
+
     def stage(self, name: str) -> dict[str, Any]:
         """The arguments of a stage; none without a folder."""
-        if self.path is None:
+        file = self.file(name)
+        if file is None:
             return {}
-        file = self.path / f"{name}.checkpoint"
         return {"checkpoint": file, "checkpoint_interval": self.interval}
+
+    def seconds(self, *names: str) -> float:
+        """What earlier runs have spent on stages, each with those whose names begin with its own.
+
+        Raises:
+            InputDataError: If a file is damaged.
+        """
+        if self.path is None:
+            return 0.0
+        files = {f for name in names for f in self.path.glob(f"{name}*.checkpoint")}
+        return sum(float(unseal(CHECKPOINT, file, "cpu")["seconds"]) for file in sorted(files))

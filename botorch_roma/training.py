@@ -221,7 +221,7 @@ class Training:
         if keep == "best" or timed_out:
             self.theta.copy_(self._best)
         if checkpoint is not None:
-            checkpoint.save("training", {**self._result(), "finished": True})
+            checkpoint.finish("training", self._result(), timed_out=timed_out)
         return self._histories
 
     def _result(self) -> dict[str, Any]:

@@ -271,9 +271,10 @@ def run_updates(
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
         if interrupted:
+            later = "" if checkpoint is None else " The same call goes on from the checkpoint."
             warnings.warn(
                 f"Interrupted after {t} of {options.num_updates} updates: the candidates reached "
-                "by then are returned.",
+                f"by then are returned.{later}",
                 OptimizationWarning,
                 stacklevel=3,
             )
@@ -291,7 +292,8 @@ def run_updates(
     if trajectory is not None:
         trajectory.append(x=result.X)
     if checkpoint is not None and not interrupted:
-        checkpoint.save("updates", {**state(), "finished": True})
+        timed_out = result.num_updates < options.num_updates
+        checkpoint.finish("updates", state(), timed_out=timed_out)
     return result
 
 

@@ -94,8 +94,8 @@ def local_search(
     for X in state.rounds:
         pool.take_fresh()
         yield X
-        pool.replace(X, state.values)
-    stop = state.finished
+        pool.replace(X, state.values.clone())
+    stop, late = state.finished, False
     while len(state.rounds) < num_rounds and not stop:
         fresh = pool.take_fresh()
         late = deadline is not None and time.monotonic() >= deadline
@@ -119,8 +119,7 @@ def local_search(
         state.values, state.evaluated = pool.values.clone(), []
         yield pool.X
     if checkpoint is not None and not stop:
-        state.finished = True
-        checkpoint.save("local search", vars(state))
+        checkpoint.finish("local search", vars(state), timed_out=late)
 
 
 @dataclass
