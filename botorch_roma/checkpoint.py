@@ -107,20 +107,26 @@ class Checkpoint:
                 OptimizationWarning,
                 stacklevel=2,
             )
-        torch.set_rng_state(content["rng"])
+        self._random = content["random"]
+        self.restore_random_state()
+
+    def restore_random_state(self) -> None:
+        """Put torch's global generators back to where they were at the last save."""
+        torch.set_rng_state(self._random["cpu"])
         if self.device.type == "cuda":
-            torch.cuda.set_rng_state(content["cuda_rng"], self.device)
+            torch.cuda.set_rng_state(self._random["cuda"], self.device)
 
     def _write(self) -> None:
         now = time.monotonic()
+        self._random = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            self._random["cuda"] = torch.cuda.get_rng_state(self.device)
         content = {
             "key": self.key,
             "parts": self.parts,
             "seconds": self.before + now - self._start,
-            "rng": torch.get_rng_state(),
+            "random": self._random,
         }
-        if self.device.type == "cuda":
-            content["cuda_rng"] = torch.cuda.get_rng_state(self.device)
         # always the same name: what a killed run leaves of it, the next one overwrites
         temporary = self.path.with_name(f".{self.path.name}.part")
         with temporary.open("wb") as file:

@@ -246,8 +246,9 @@ def run_updates(
         if saved["finished"]:
             return result
     ascent = _Ascent(X, acq_function, options, points_per_batch)
-    if saved is not None:
+    if checkpoint is not None and saved is not None:
         ascent.load_state(saved["ascent"])
+        checkpoint.restore_random_state()
 
     def state() -> dict[str, Any]:
         lists = {} if trajectory is None else trajectory.lists()
@@ -317,6 +318,10 @@ def make_adaptations(
     }
 
 
+#: What the steps of candidates depend on, and is taken from the start designs and the data.
+_OF_THE_START: tuple[str, ...] = ("start_mean", "unit", "sign", "start_values")
+
+
 class _Ascent:
     """Adaptation, acquisition gradient and step of all candidates."""
 
@@ -335,11 +340,14 @@ class _Ascent:
 
     def state(self) -> dict[str, Any]:
         """All that the next updates depend on, besides the candidates."""
+        start = {name: getattr(self, name) for name in _OF_THE_START if hasattr(self, name)}
         labels = [self.labels[m] for m in self.models]
-        return {"labels": labels, "optimizer": self.optimizer.state_dict()}
+        return {"start": start, "labels": labels, "optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
+        for name, value in state["start"].items():
+            setattr(self, name, value.to(self.delta) if isinstance(value, Tensor) else value)
         pairs = zip(self.models, state["labels"], strict=True)
         self.labels = {m: label.to(self.delta) for m, label in pairs}
         self.optimizer.load_state_dict(state["optimizer"])

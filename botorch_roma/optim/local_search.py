@@ -95,6 +95,8 @@ def local_search(
         pool.take_fresh()
         yield X
         pool.replace(X, state.values.clone())
+    if checkpoint is not None and (state.rounds or state.evaluated):
+        checkpoint.restore_random_state()
     stop, late = state.finished, False
     while len(state.rounds) < num_rounds and not stop:
         fresh = pool.take_fresh()
