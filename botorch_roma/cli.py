@@ -63,7 +63,7 @@ Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for al
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
-PresetName = Annotated[str, typer.Option(help="default, selected, paper or author_code.")]
+PresetName = Annotated[str, typer.Option(help="default, fast, selected, paper or author_code.")]
 
 
 def _version(value: bool) -> None:
@@ -100,6 +100,10 @@ def propose(
     sequence: Annotated[
         list[str] | None,
         typer.Option(help="Column of sequences, one letter a symbol; may be repeated."),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of categories, though many or numbers; may be repeated."),
     ] = None,
     encoding: Annotated[
         str | None,
@@ -143,10 +147,10 @@ def propose(
     check_output(output, force=force, inputs=[data])
     if page is not None:
         check_page(page, force=force, inputs=[data])
-    for option, names in (("--ignore", ignore), ("--sequence", sequence)):
+    for option, names in (("--ignore", ignore), ("--sequence", sequence), ("--category", category)):
         check_once(option, names or [])
     with _says_what_an_interrupt_left(output, checkpoint), noted_warnings() as noted:
-        frame = read_frame(data, texts=sequence or ()).rename(columns=str)
+        frame = read_frame(data, texts=[*(sequence or ()), *(category or ())]).rename(columns=str)
         proposal = run(
             frame,
             objective,
@@ -157,6 +161,7 @@ def propose(
             margin=margin,
             ignore=ignore,
             sequences=sequence or (),
+            categories=category or (),
             encoding=encoding,
             fixed_features=parse_fixed(fix),
             seed=seed,
@@ -178,7 +183,8 @@ def propose(
                     raise OSError(f"{error} The designs are in {str(output)!r}.") from error
     summary = proposal.summary()
     if as_json:
-        given = {"data": str(data), "sequences": sequence or [], "ignore": ignore or []}
+        named = {"sequences": sequence, "categories": category, "ignore": ignore}
+        given = {"data": str(data)} | {name: columns or [] for name, columns in named.items()}
         where = {"out": str(output), "html": page and str(page)}
         summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
         typer.echo(json.dumps(summary))

@@ -39,7 +39,7 @@ def fit_roma_model(
     model: RoMAModel,
     *,
     loss: TrainingLoss = "nll",
-    noise_std: float = 0.2,
+    noise_std: float | None = 0.2,
     radius: float = 0.005,
     num_ascent_steps: int = 5,
     epochs: int | None = None,
@@ -68,7 +68,9 @@ def fit_roma_model(
             ``"listnet"`` [Cao2007listnet]_: minibatches are ranked, and the predictions for the
             data get mean and deviation of the outcome afterwards. Predictions rank designs then;
             how far apart they are says little.
-        noise_std: Standard deviation of the input noise in z-scored units.
+        noise_std: Standard deviation of the input noise in z-scored units; None for
+            ``0.5 / sqrt(d)`` with ``d`` inputs of the network, noise of about the same length
+            whatever ``d`` is.
         radius: Radius of the weight ball relative to each tensor's norm; 0 trains plainly.
         num_ascent_steps: Number ``K`` of normalised ascent steps that use up the radius.
         epochs: Passes over the data; by default as many as make about 5,000 minibatches, at
@@ -188,6 +190,8 @@ def _fit(
     for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer)):
         check_choice(name, options[name], get_args(choices))
     check_choice("keep", keep, get_args(Keep))
+    if options["noise_std"] is None:
+        options["noise_std"] = NOISE_LENGTH / models[0].network.input_dim ** 0.5
     for name in ("noise_std", "radius"):
         check_float(name, options[name])
     for name in ("lr", "max_grad_norm"):
@@ -232,6 +236,9 @@ def _fingerprint(
         found |= {f"models[{i}].{k}" if len(models) > 1 else k: v for k, v in parts.items()}
     return found | fingerprint(**settings)
 
+
+#: Length of the input noise where it goes by the number of inputs, in their standard deviations.
+NOISE_LENGTH: float = 0.5
 
 #: Copies of the weights that training holds: they, perturbed ones, the best, gradient, two moments.
 NUM_COPIES: int = 6

@@ -1,11 +1,15 @@
 r"""
-What is left of a training for later: its curves.
+What is left of a training for later: its curves, and what they are made of.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,3 +44,11 @@ class FitHistory:
 
         names = ("loss", "validation_loss", "rank_correlation", "seconds")
         return pd.DataFrame({name: getattr(self, name) for name in names})
+
+
+def rank_correlation(prediction: Tensor, outcome: Tensor) -> float:
+    r"""Spearman's rank correlation of two vectors; NaN where one of them is constant."""
+    ranks = [torch.as_tensor(rankdata(t.detach().cpu().numpy())) for t in (prediction, outcome)]
+    if min(r.std(correction=0).item() for r in ranks) == 0.0:
+        return float("nan")
+    return torch.corrcoef(torch.stack(ranks))[0, 1].item()

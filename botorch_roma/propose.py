@@ -60,6 +60,7 @@ def propose(
     q: int = 128,
     *,
     sequences: Sequence[str] = (),
+    categories: Sequence[str] = (),
     encoding: str | Encoding | None = None,
     encoding_options: Mapping[str, Any] | None = None,
     maximize: bool | None = None,
@@ -95,6 +96,8 @@ def propose(
         q: Number of designs to propose.
         sequences: Columns of the data frame that hold sequences of characters, of equal length
             or not.
+        categories: Columns of the data frame that hold categories although they are numbers, or
+            have more values than texts are allowed that nothing is said of.
         encoding: What sequences are for the proxy: ``"one_hot"``, ``"logits"``, or ``"latent"`` (a
             :class:`~botorch_roma.latent.LatentSpace` is trained first); that of the preset by
             default. For tensors of tokens an :class:`~botorch_roma.latent.Encoding`.
@@ -102,7 +105,7 @@ def propose(
             :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
         maximize: Whether larger outcomes are better; True by default.
         minimize: The opposite of ``maximize``, for convenience.
-        preset: ``"default"``, ``"selected"``, ``"paper"``, ``"author_code"`` or a
+        preset: ``"default"``, ``"fast"``, ``"selected"``, ``"paper"``, ``"author_code"`` or a
             :class:`~botorch_roma.presets.Preset`. With one that selects, ``optimize_options`` go
             over what is selected.
         margin: Fraction of the range of the data added to bounds on either side.
@@ -163,7 +166,13 @@ def propose(
             )
     start = time.monotonic()
     table = read_table(
-        train_X, train_Y, ignore=ignore, sequences=sequences, device=device, dtype=dtype
+        train_X,
+        train_Y,
+        ignore=ignore,
+        sequences=sequences,
+        categories=categories,
+        device=device,
+        dtype=dtype,
     )
     check_training_data(table.X, table.Y)
     num_sequences = sum(c.kind == "sequence" for c in table.parts)

@@ -20,7 +20,6 @@ import torch
 from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from botorch.logging import logger
-from scipy.stats import rankdata
 from torch import Tensor
 
 from botorch_roma.checkpoint import Checkpoint
@@ -31,7 +30,7 @@ from botorch_roma.closed_form import (
     training_loss,
 )
 from botorch_roma.graphs import Recorder
-from botorch_roma.history import FitHistory
+from botorch_roma.history import FitHistory, rank_correlation
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
@@ -205,9 +204,16 @@ class Training:
                 return self._histories
             save = partial(checkpoint.offer, "training", self._state)
         first, timed_out = len(self._histories[0].loss), False
-        for epoch in track(
-            range(first, epochs), total=epochs - first, description="stage 1", enabled=progress
-        ):
+        bar = track(
+            range(first, epochs),
+            total=epochs - first,
+            description="stage 1",
+            enabled=progress,
+            shorter=None
+            if timeout_sec is not None
+            else "fewer `epochs`, single precision, or `timeout_sec`",
+        )
+        for epoch in bar:
             deadline = None if timeout_sec is None else start + timeout_sec
             loss, finished = self._epoch(deadline, save)
             self._record(self._histories, epoch, loss, start)
@@ -483,11 +489,3 @@ def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:
     network = copy.deepcopy(model.network)
     network.reset_parameters(model.network_seeds(seed))
     return network.weights
-
-
-def rank_correlation(prediction: Tensor, outcome: Tensor) -> float:
-    r"""Spearman's rank correlation of two vectors; NaN where one of them is constant."""
-    ranks = [torch.as_tensor(rankdata(t.detach().cpu().numpy())) for t in (prediction, outcome)]
-    if min(r.std(correction=0).item() for r in ranks) == 0.0:
-        return float("nan")
-    return torch.corrcoef(torch.stack(ranks))[0, 1].item()

@@ -327,7 +327,7 @@ class TestOptimize:
         fit_roma_model(warmer, **{**FIT, "seed": 4})
         for changes, message in (
             ({"q": 4}, "`q` is 4 and was 3"),
-            ({"lr": 0.1}, r"`lr` is 0\.1 and was 0\.01"),
+            ({"lr": 0.1}, r"`lr` is 0\.1 and was None"),
             ({"bounds": BOUNDS + 0.1}, r"`bounds` is \(float64, 2 x 2, "),
             ({"fixed_features": {0: 0.5}}, r"`fixed_features\[0\]` is 0\.5 and was not there"),
             ({"trajectory": Trajectory()}, "`trajectory` is 'positions=True' and was None"),

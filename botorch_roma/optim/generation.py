@@ -260,6 +260,7 @@ def run_updates(
         total=options.num_updates - result.num_updates,
         description="stage 2",
         enabled=progress,
+        shorter=None if timeout_sec is not None else "fewer `num_updates`, or `timeout_sec`",
     )
     interrupted = False
     for t in bar:
@@ -334,7 +335,7 @@ class _Ascent:
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
         rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD
-        self.optimizer = rule([self.delta], lr=options.lr, maximize=True)
+        self.optimizer = rule([self.delta], lr=options.step_size(X.shape[-1]), maximize=True)
         self.adapted: dict[RoMAModel, AdaptedRoMAModel] = {}
         self._start(X)
 

@@ -65,7 +65,7 @@ def optimize_acqf_roma(
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
     step_rule: StepRule = "adam",
-    lr: float = 1e-2,
+    lr: float | None = None,
     num_updates: int = 300,
     region: float | None = 4.0,
     reencode_every: int | None = None,
@@ -125,7 +125,8 @@ def optimize_acqf_roma(
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
         step_rule: ``"adam"`` or ``"gradient"``.
-        lr: Step size in z-scored inputs.
+        lr: Step size in z-scored inputs; by default 0.01 with Adam, ``0.1 * sqrt(d)`` along the
+            gradient.
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
         reencode_every: Decode and encode the candidates after this many updates, or None.

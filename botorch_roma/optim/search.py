@@ -273,9 +273,19 @@ class Search:
                 checkpoint=checkpoint,
             )
 
+    def _as_ever(self, Z: Tensor) -> Tensor:
+        r"""Which of ``r x e`` vectors leave alone what never varies in the data, ``r`` of bool.
+
+        Of a letter that no design has in its place the proxy knows nothing; gradient steps do not
+        bring it up either.
+        """
+        model = roma_models(self.problem.acq_function)[0]
+        never = input_scale(model) == 0
+        return (Z[:, never] == model.train_X[0, never]).all(dim=-1)
+
     def _stays(self, X: Tensor) -> Tensor:
         r"""Which of ``r x d`` designs are allowed as they are, ``r`` of bool."""
-        stays = (self.designs.fix(X) == X).all(dim=-1)
+        stays = (self.designs.fix(X) == X).all(dim=-1) & self._as_ever(self.problem.encode(X))
         if self.post_processing_func is not None:
             stays &= (self.post_processing_func(X) == X).all(dim=-1)
         if self.designs.nonlinear:

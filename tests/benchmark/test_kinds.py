@@ -59,14 +59,25 @@ def test_candidates_of_a_token_task(token_task: OfflineTask, name: str) -> None:
     assert X.shape == (6, 6)
     assert torch.equal(X, again.candidates)
     assert set(X.flatten().tolist()) <= {0.0, 1.0, 2.0}
-    assert (first.reconstruction is not None) == (name == "default_latent")
+    assert (first.reconstruction is not None) == (name == "fast_latent")
     if name in ROMA:
         assert len(torch.unique(X, dim=0)) == 6
     assert token_task.num_oracle_calls == 0
 
 
-def test_gradient_ascent_is_default_without_adaptation_and_cap(
-    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("ascent", "preset", "changes"),
+    [
+        ("gradient_ascent", "default", {"radius": 0.0}),
+        ("fast_gradient_ascent", "fast", {"radius": 0.0, "region": None}),
+    ],
+)
+def test_plain_ascent_on_the_proxy_of_a_preset(
+    task: OfflineTask,
+    monkeypatch: pytest.MonkeyPatch,
+    ascent: str,
+    preset: str,
+    changes: dict[str, Any],
 ) -> None:
     calls: list[dict[str, Any]] = []
     real = module.optimize_acqf_roma
@@ -77,11 +88,10 @@ def test_gradient_ascent_is_default_without_adaptation_and_cap(
 
     monkeypatch.setattr(module, "optimize_acqf_roma", spy)
     blind, proxies = task.without_oracle(), ProxyCache()
-    for name in ("gradient_ascent", "default"):
+    for name in (ascent, preset):
         METHODS[name].run(blind, 4, 0, proxies)
-    ascent, default = calls
-    assert (ascent.pop("radius"), ascent.pop("region")) == (0.0, None)
-    assert ascent == default
+    assert len(proxies.models) == 1
+    assert calls[0] == calls[1] | changes
 
 
 def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
@@ -94,7 +104,7 @@ def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., An
 
 def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) -> None:
     """A stored run must go on under a name that such a setting does not change."""
-    settings = RoMAMethod("default").settings(task)
+    settings = RoMAMethod("fast").settings(task)
     assert "copy" not in settings["model"]
     assert not {"weight_form", "local_search_rounds"} & set(settings["optimize"])
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
@@ -124,8 +134,8 @@ def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTas
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_components_are_taken_out_one_by_one(task: OfflineTask, name: str) -> None:
     left = tuple(c for c in COMPONENTS if c != name)
-    whole = RoMAMethod("default").settings(task)
-    less = RoMAMethod("default", components=left).settings(task)
+    whole = RoMAMethod("fast").settings(task)
+    less = RoMAMethod("fast", components=left).settings(task)
     expected = {
         "noise": ("fit", {"noise_std": 0.0}),
         "weight_perturbation": ("fit", {"radius": 0.0}),
@@ -139,14 +149,14 @@ def test_components_are_taken_out_one_by_one(task: OfflineTask, name: str) -> No
 
 
 def test_plain_steps_are_scaled_by_the_encoded_inputs(token_task: OfflineTask) -> None:
-    preset = RoMAMethod("default", components=()).preset(token_task)
+    preset = RoMAMethod("fast", components=()).preset(token_task)
     assert preset.optimize["lr"] == pytest.approx(0.01 * 18**0.5)  # 6 positions of 3 tokens
     with pytest.raises(NotImplementedError, match="latents"):
-        RoMAMethod("default", "latent", components=()).preset(token_task)
+        RoMAMethod("fast", "latent", components=()).preset(token_task)
 
 
 def test_changes_come_last(task: OfflineTask) -> None:
-    preset = RoMAMethod("default", changes={"region": 7.0}, components=()).preset(task)
+    preset = RoMAMethod("fast", changes={"region": 7.0}, components=()).preset(task)
     assert preset.optimize["region"] == 7.0
 
 

@@ -132,7 +132,7 @@ def test_refusals_are_told(runs: pd.DataFrame) -> None:
     refused = [
         {
             "task": "toy",
-            "method": "default_latent",
+            "method": "fast_latent",
             "seed": i,
             **nothing,
             "refused": "It loses 9 %.",
@@ -144,10 +144,10 @@ def test_refusals_are_told(runs: pd.DataFrame) -> None:
     assert summary["refused"].tolist()[-1] == "It loses 9 %."
     assert summary["seeds"].tolist()[-1] == 3
     lines = task_table(runs).splitlines()
-    row = next(line for line in lines if line.startswith("| RoMA, default, latent"))
-    assert row.startswith("| RoMA, default, latent space | refused | |")
+    row = next(line for line in lines if line.startswith("| RoMA, fast, latent"))
+    assert row.startswith("| RoMA, fast, latent space | refused | |")
     assert row.count("|") == 11
-    assert lines[-1] == "RoMA, default, latent space refused: It loses 9 %."
+    assert lines[-1] == "RoMA, fast, latent space refused: It loses 9 %."
 
 
 def test_best_position_stands_in_columns_of_its_own(runs: pd.DataFrame) -> None:

@@ -67,12 +67,14 @@ def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
     missing = [r for r in runs if r != {"task": "toy", "method": "paper", "seed": 1}]
     work = _make_jobs([spec], missing, 5, 3, "cpu")
     assert [(job.methods, job.seed) for job in work] == [
-        (("default_latent",), 0),
-        (("default_latent",), 1),
+        (("fast_latent",), 0),
+        (("fast_latent",), 1),
         (("selected",), 0),
         (("selected",), 1),
         (("author_code", "paper"), 0),
         (("author_code",), 1),
+        (("fast_gradient_ascent", "fast"), 0),
+        (("fast_gradient_ascent", "fast"), 1),
         (("gradient_ascent", "default"), 0),
         (("gradient_ascent", "default"), 1),
         (("coms",), 0),

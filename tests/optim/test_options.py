@@ -70,3 +70,10 @@ def test_from_mapping_takes_settings_and_leaves_the_rest() -> None:
 def test_settings_cannot_be_changed_behind_the_checks() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RoMAOptions().radius = -1.0  # type: ignore[misc]
+
+
+def test_step_size_goes_by_the_rule_and_the_inputs() -> None:
+    assert RoMAOptions().step_size(25) == 0.01
+    assert RoMAOptions(step_rule="gradient").step_size(25) == pytest.approx(0.5)
+    for rule in ("adam", "gradient"):
+        assert RoMAOptions(step_rule=rule, lr=0.3).step_size(25) == 0.3  # type: ignore[arg-type]
