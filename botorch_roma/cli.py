@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import botorch_roma
+from botorch_roma.checkpoint import DEFAULT_INTERVAL
 from botorch_roma.columns import check_once, parse_bounds, parse_fixed
 
 if TYPE_CHECKING:
@@ -121,6 +122,13 @@ def propose(
     seed: Seed = 0,
     device: Device = "cpu",
     timeout: Annotated[float | None, typer.Option(help="Time budget in seconds.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder to save the state to: the same command goes on after a kill."),
+    ] = None,
+    checkpoint_interval: Annotated[
+        float, typer.Option(help="Seconds from one save to the next.", min=0.0)
+    ] = DEFAULT_INTERVAL,
     as_json: AsJson = False,
     force: Force = False,
 ) -> None:
@@ -141,7 +149,7 @@ def propose(
         check_page(page, force=force, inputs=[data])
     for option, names in (("--ignore", ignore), ("--sequence", sequence), ("--category", category)):
         check_once(option, names or [])
-    with _says_what_an_interrupt_left(output), noted_warnings() as noted:
+    with _says_what_an_interrupt_left(output, checkpoint), noted_warnings() as noted:
         frame = read_frame(data, texts=[*(sequence or ()), *(category or ())]).rename(columns=str)
         proposal = run(
             frame,
@@ -160,6 +168,8 @@ def propose(
             timeout_sec=timeout,
             device=device,
             record_trajectory=page is not None and Trajectory(positions=False),
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
             keep_on_interrupt=True,
             progress=not as_json and err.is_terminal,
         )
@@ -416,13 +426,14 @@ def report(
 
 
 @contextmanager
-def _says_what_an_interrupt_left(output: Path) -> Iterator[None]:
+def _says_what_an_interrupt_left(output: Path, checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         left = "is as it was" if output.exists() else "was not written"
+        goes_on = f"; the same command goes on from {str(checkpoint)!r}" if checkpoint else ""
         err.print(
-            f"interrupted before there was a result: {str(output)!r} {left}",
+            f"interrupted before there was a result: {str(output)!r} {left}{goes_on}",
             style="red",
             markup=False,
             highlight=False,

@@ -18,13 +18,13 @@ from botorch_roma import FitHistory, RoMAModel, fit_roma_model
 from botorch_roma import training as training_module
 from botorch_roma.closed_form import head_gradient, training_gradient
 from botorch_roma.fit import fit_roma_models
+from botorch_roma.history import rank_correlation
 from botorch_roma.perturbation import (
     relative_distances,
     stacked_norms,
     step_coefficients,
     step_lengths,
 )
-from botorch_roma.training import rank_correlation
 
 N, D = 40, 2
 

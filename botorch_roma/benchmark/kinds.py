@@ -275,6 +275,10 @@ class BaselineMethod:
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a function that have a default, and their defaults."""
+    """The arguments of a function that have a default, and their defaults.
+
+    Without checkpoints, which have no influence on a result.
+    """
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: value for name, value in defaults.items() if not name.startswith("checkpoint")}
