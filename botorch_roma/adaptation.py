@@ -30,6 +30,7 @@ from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights
 from botorch_roma.validation import (
     check_choice,
+    check_flag,
     check_float,
     check_int,
     check_same_kind,
@@ -54,6 +55,8 @@ class Adaptation:
             hidden units plus points by a quarter.
         weight_form: ``"dense"``, ``"factored"`` or ``"auto"``: how the weights of each candidate
             are kept, see :mod:`botorch_roma.inner_loop`. Shared weights are always dense.
+        early_stop: Whether weights whose objective has not fallen with a step take that step back,
+            and no further one. The paper takes all steps.
         replay: Launch the inner loop as one CUDA graph from the second call on. The weights that a
             call returns are overwritten by the next one then.
 
@@ -73,6 +76,7 @@ class Adaptation:
         pseudo_label_loss: Loss = "squared_error",
         first_layer: FirstLayer = "auto",
         weight_form: WeightForm = "auto",
+        early_stop: bool = False,
         replay: bool = False,
     ) -> None:
         if not model.is_fitted:
@@ -90,6 +94,7 @@ class Adaptation:
         self.first_layer = check_choice("first_layer", first_layer, get_args(FirstLayer))
         check_choice("weight_form", weight_form, get_args(WeightForm))
         self.weight_form: WeightForm = weight_form
+        self.early_stop = check_flag("early_stop", early_stop)
         self.weights = model.network.weights.map(Tensor.detach)
         self._own_span: tuple[Tensor, StackedWeights] | None = None
         self.replay = replay
@@ -134,6 +139,7 @@ class Adaptation:
             loss=self.loss,
             activation=self.model.network.activation,
             weight_form="dense" if self.shared else self.weight_form,
+            early_stop=self.early_stop,
         )
 
     def _adapt_fitted(self, inputs: Tensor, labels: Tensor) -> StackedWeights:
@@ -202,6 +208,7 @@ def adapt_roma_model(
     pseudo_label_loss: Loss = "squared_error",
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
 ) -> AdaptedRoMAModel:
     r"""Adapt a fitted model to candidates (stage 2a of [Yu2021roma]_ on its own).
 
@@ -219,6 +226,7 @@ def adapt_roma_model(
         pseudo_label_loss: ``"squared_error"`` or ``"nll"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
+        early_stop: Whether a candidate stops where its objective no longer falls.
 
     Returns:
         A model with ``batch_shape = [B]``.
@@ -241,6 +249,7 @@ def adapt_roma_model(
         pseudo_label_loss=pseudo_label_loss,
         first_layer=first_layer,
         weight_form=weight_form,
+        early_stop=early_stop,
     )
     check_tensor("X", X, dim=2)
     check_same_kind("X", X, model.train_X)

@@ -16,7 +16,7 @@ the same result up to rounding:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,6 +70,7 @@ def adapt_weights(
     loss: Loss,
     activation: Activation,
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
 ) -> StackedWeights:
     r"""Adapt networks to their own points by normalised descent inside the ball.
 
@@ -85,6 +86,8 @@ def adapt_weights(
             :func:`~botorch_roma.closed_form.head_gradient`.
         activation: The activation function.
         weight_form: ``"dense"``, ``"factored"`` (with ``N = 1`` only), or ``"auto"``.
+        early_stop: Whether a network whose objective has not fallen with a step takes that step
+            back, and no further one. The last step is not looked at.
 
     Returns:
         Weights of ``S * C`` networks, new tensors, in some layers factored; none is further than
@@ -117,8 +120,9 @@ def adapt_weights(
         left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
         layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
         rows.append((left, right))
+    stops = _Stops() if early_stop else None
     for step in range(num_steps):
-        _, factors = adaptation_gradient(
+        objective, factors = adaptation_gradient(
             StackedWeights.from_layers(layers),
             Z,
             pseudo_label,
@@ -126,7 +130,12 @@ def adapt_weights(
             loss=loss,
             activation=activation,
         )
-        _descend_(layers, rows, factors, length, step)
+        moves = _descent(factors, length)
+        if stops is not None:
+            moves = stops(objective, moves)
+        _move_(layers, rows, moves, step)
+        if stops is not None and stops.all_stopped():
+            break
     return StackedWeights.from_layers(layers)
 
 
@@ -143,31 +152,108 @@ def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]
     return stacked_norm(gradient), gradient
 
 
-def _descend_(
+class _Move(NamedTuple):
+    r"""What a step adds to a layer of ``S`` networks: ``left^T right`` and ``bias``.
+
+    Attributes:
+        left: ``S x R x out``.
+        right: ``S x R x in``.
+        bias: ``S x out``.
+        weight: The product, ``S x out x in``, where it is there already.
+    """
+
+    left: Tensor
+    right: Tensor
+    bias: Tensor
+    weight: Tensor | None
+
+
+#: The moves of all layers; None for a log-std head that the loss does not see.
+_Moves = list[_Move | None]
+
+
+def _descent(factors: Sequence[LayerFactors | None], length: Tensor) -> _Moves:
+    r"""One normalised descent step of every tensor; ``length`` is ``T x S``."""
+    seen = [(f, *_weight_gradient_norm(f)) for f in factors if f is not None]
+    norms = torch.stack([n for f, norm, _ in seen for n in (norm, stacked_norm(f.bias))])
+    # all layers are seen, or all but the last, the log-std head
+    steps = step_coefficients(length[: len(norms)], norms).neg_().unsqueeze(-1)
+    moves: _Moves = [None] * len(factors)
+    for i, (f, _, gradient) in enumerate(seen):
+        c = steps[2 * i].unsqueeze(-1)
+        weight = None if gradient is None else gradient.mul_(c)
+        moves[i] = _Move(f.left, f.right * c, f.bias * steps[2 * i + 1], weight)
+    return moves
+
+
+def _move_(
     layers: list[AnyLayer],
     rows: Sequence[tuple[Tensor, Tensor] | None],
-    factors: Sequence[LayerFactors | None],
-    length: Tensor,
+    moves: _Moves,
     step: int,
 ) -> None:
-    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``.
+    r"""Add the moves of a step, in place.
 
     ``layers`` are changed in place; the further rows of a factored one are written into ``rows``.
     """
-    moved = [  # all layers, or all but the last, the log-std head
-        (i, f, *_weight_gradient_norm(f)) for i, f in enumerate(factors) if f is not None
-    ]
-    norms = torch.stack([n for _, f, norm, _ in moved for n in (norm, stacked_norm(f.bias))])
-    coefficients = step_coefficients(length[: len(norms)], norms)
-    for i, f, _, gradient in moved:
-        layer, c = layers[i], coefficients[2 * i].view(-1, 1, 1)
-        layer.bias.addcmul_(f.bias, coefficients[2 * i + 1].unsqueeze(-1), value=-1.0)
+    for i, move in enumerate(moves):
+        if move is None:
+            continue
+        layer = layers[i]
+        layer.bias.add_(move.bias)
         if isinstance(layer, FactoredLayer):
-            layers[i] = _extended(layer, rows[i], 2 * step, f.left, f.right * -c)
-        elif gradient is None:
-            layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)
+            layers[i] = _extended(layer, rows[i], 2 * step, move.left, move.right)
+        elif move.weight is None:
+            layer.weight.baddbmm_(move.left.mT, move.right)
         else:
-            layer.weight.addcmul_(gradient, c, value=-1.0)
+            layer.weight.add_(move.weight)
+
+
+class _Stops:
+    """Which networks still move: those whose objective has fallen with every step so far."""
+
+    def __init__(self) -> None:
+        self.objective: Tensor | None = None
+        self.moves: _Moves = []
+        self.active: Tensor
+
+    def __call__(self, objective: Tensor, moves: _Moves) -> _Moves:
+        r"""What each network does at its objective ``S``: its move, the last one back, or nothing.
+
+        Nothing is read from the device. What a network does not do is multiplied by 0.
+        """
+        if self.objective is None:
+            self.active = torch.ones_like(objective, dtype=torch.bool)
+        else:
+            falls = self.active & (objective < self.objective)
+            back = self.active & ~falls
+            self.active = falls
+            pairs = zip(moves, self.moves, strict=True)
+            moves = [
+                None if new is None or old is None else _chosen(new, old, falls, back)
+                for new, old in pairs
+            ]
+        self.objective, self.moves = objective, moves
+        return moves
+
+    def all_stopped(self) -> bool:
+        """Whether nothing will move any more; a GPU is not asked, which would take longer."""
+        return self.active.device.type == "cpu" and not bool(self.active.any())
+
+
+def _chosen(move: _Move, last: _Move, falls: Tensor, back: Tensor) -> _Move:
+    r"""The move where it ``falls``, the last one taken ``back``, or nothing; ``S`` of bool each."""
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        shape = (-1, *[1] * (new.dim() - 1))
+        rest = torch.where(back.view(shape), -old, torch.zeros_like(old))
+        return torch.where(falls.view(shape), new, rest)
+
+    weight = (
+        None if move.weight is None or last.weight is None else choose(move.weight, last.weight)
+    )
+    left = torch.where(back.view(-1, 1, 1), last.left, move.left)
+    return _Move(left, choose(move.right, last.right), choose(move.bias, last.bias), weight)
 
 
 def _extended(

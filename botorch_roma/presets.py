@@ -115,6 +115,7 @@ def _published(
             "num_adaptation_steps": 100,
             "alpha": 1.0,
             "pseudo_label_loss": loss,
+            "early_stop": False,
             "lr": settings.lr,
             "num_updates": 500,
             "reencode_every": None,

@@ -273,6 +273,27 @@ class TestFirstLayer:
             torch.testing.assert_close(mean.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_early_stop(mode: Any) -> None:
+    """In plain inputs and in the reduced first layer alike, and not without being asked for."""
+    model, X = make_model(d=9, num_members=3), candidates(6, 9)
+    means = []
+    for early_stop, first_layer in ((True, "dense"), (True, "reduced"), (False, "dense")):
+        adapted = adapt_roma_model(
+            model,
+            X,
+            radius=0.8,
+            num_steps=5,
+            mode=mode,
+            first_layer=first_layer,  # type: ignore[arg-type]
+            early_stop=early_stop,
+        )
+        means.append(adapted.candidate_moments(model.standardize_inputs(X).unsqueeze(1))[0])
+    torch.testing.assert_close(means[0], means[1], rtol=1e-9, atol=1e-10)
+    same = torch.isclose(means[0], means[2]).float().mean()
+    assert 0.0 <= same < 1.0
+
+
 class TestFittedModelIsUntouched:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
@@ -439,6 +460,7 @@ class TestBadInput:
             ({"num_steps": 2.0}, "`num_steps` must be an integer .*received 2.0"),
             ({"alpha": -1.0}, "`alpha` must be a finite number at least 0, received -1.0"),
             ({"alpha": float("inf")}, "`alpha` must be a finite number .*received inf"),
+            ({"early_stop": None}, "`early_stop` must be True or False, received None"),
             ({"mode": "each"}, r"`mode` must be one of \['per_candidate', .*received 'each'"),
             (
                 {"pseudo_label_loss": "mse"},

@@ -40,6 +40,7 @@ OPTIMIZE = {
     "alpha": 1.0,
     "num_updates": 500,
     "reencode_every": None,
+    "early_stop": False,
     "local_search_rounds": 0,
 }
 LATENT = {
@@ -129,6 +130,7 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
         "initial_pseudo_label": "predicted",
         "first_layer": "auto",
         "weight_form": "auto",
+        "early_stop": False,
         "step_rule": "adam",
         "lr": 1e-2,
         "num_updates": 300,

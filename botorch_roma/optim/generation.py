@@ -274,6 +274,7 @@ def make_adaptations(
             pseudo_label_loss=options.pseudo_label_loss,
             first_layer=options.first_layer,
             weight_form=options.weight_form,
+            early_stop=options.early_stop,
             replay=replay,
         )
         for model in models

@@ -61,6 +61,7 @@ def optimize_acqf_roma(
     initial_pseudo_label: InitialPseudoLabel = "predicted",
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
     step_rule: StepRule = "adam",
     lr: float = 1e-2,
     num_updates: int = 300,
@@ -119,6 +120,7 @@ def optimize_acqf_roma(
         initial_pseudo_label: ``"predicted"`` or ``"measured"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
+        early_stop: Whether a candidate ends its adaptation where the objective no longer falls.
         step_rule: ``"adam"`` or ``"gradient"``.
         lr: Step size in z-scored inputs.
         num_updates: Number of updates.
@@ -162,6 +164,7 @@ def optimize_acqf_roma(
         initial_pseudo_label=initial_pseudo_label,
         first_layer=first_layer,
         weight_form=weight_form,
+        early_stop=early_stop,
         step_rule=step_rule,
         lr=lr,
         num_updates=num_updates,

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from botorch_roma.adaptation import Mode
 from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.inner_loop import WeightForm
-from botorch_roma.validation import check_choice, check_float, check_int
+from botorch_roma.validation import check_choice, check_flag, check_float, check_int
 
 StepRule = Literal["adam", "gradient"]
 InitialPseudoLabel = Literal["predicted", "measured"]
@@ -32,6 +32,8 @@ class RoMAOptions:
             the ``"measured"`` outcome of the start design (the authors' code).
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
+        early_stop: Whether a candidate ends its adaptation before a step that does not lower its
+            objective. The paper takes all steps, which is better and costs no more.
         step_rule: ``"adam"``, or ``"gradient"`` for ``x + lr * gradient``.
         lr: Step size of the candidates in z-scored inputs (in standard deviations of the raw
             inputs, also where the model has an input transform).
@@ -59,6 +61,7 @@ class RoMAOptions:
     initial_pseudo_label: InitialPseudoLabel = "predicted"
     first_layer: FirstLayer = "auto"
     weight_form: WeightForm = "auto"
+    early_stop: bool = False
     step_rule: StepRule = "adam"
     lr: float = 1e-2
     num_updates: int = 300
@@ -77,6 +80,7 @@ class RoMAOptions:
         )
         check_choice("first_layer", self.first_layer, get_args(FirstLayer))
         check_choice("weight_form", self.weight_form, get_args(WeightForm))
+        check_flag("early_stop", self.early_stop)
         check_choice("step_rule", self.step_rule, get_args(StepRule))
         check_float("lr", self.lr, exclusive=True)
         check_int("num_updates", self.num_updates, minimum=0)
