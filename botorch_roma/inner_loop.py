@@ -40,6 +40,22 @@ COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls
 MIN_ROWS: int = 8
 
 
+class Moves(NamedTuple):
+    r"""What ``k`` steps add to a layer of ``S`` networks, ``left^T right`` and the sum of ``bias``.
+
+    Attributes:
+        left: ``S x k R x out``.
+        right: ``S x k R x in``.
+        bias: ``S x k x out``.
+        weight: The product, ``S x out x in``, where it is there already.
+    """
+
+    left: Tensor
+    right: Tensor
+    bias: Tensor
+    weight: Tensor | None = None
+
+
 def cheapest_form(out: int, into: int, *, num_steps: int, num_candidates: int) -> WeightForm:
     r"""The form in which adapting an ``out x in`` layer is expected to take less time.
 
@@ -71,7 +87,9 @@ def adapt_weights(
     activation: Activation,
     weight_form: WeightForm = "auto",
     early_stop: bool = False,
-) -> StackedWeights:
+    reuse_steps: int = 0,
+    previous: Sequence[Moves] = (),
+) -> tuple[StackedWeights, list[Moves]]:
     r"""Adapt networks to their own points by normalised descent inside the ball.
 
     Args:
@@ -88,40 +106,23 @@ def adapt_weights(
         weight_form: ``"dense"``, ``"factored"`` (with ``N = 1`` only), or ``"auto"``.
         early_stop: Whether a network whose objective has not fallen with a step takes that step
             back, and no further one. The last step is not looked at.
+        reuse_steps: Number ``r`` of the latest steps whose moves are returned.
+        previous: The moves that the adaptation before has returned. They are made at once, and only
+            the steps that are left are taken after them.
 
     Returns:
         Weights of ``S * C`` networks, new tensors, in some layers factored; none is further than
-        ``radius * ||theta_l||`` from its start.
+        ``radius * ||theta_l||`` from its start. And the moves of the ``r`` latest steps of every
+        layer but a log-std head that the loss does not see; no moves where ``r`` is 0.
     """
+    first_step = previous[0].bias.shape[1] if previous else 0
     count = len(Z) // len(weights.mean.bias)
     length = step_lengths(weights, radius, num_steps).repeat_interleave(count, dim=1)
-    layers: list[AnyLayer] = []
-    rows: list[tuple[Tensor, Tensor] | None] = []
-    for i, layer in enumerate(weights.layers):
-        assert isinstance(layer, Layer)
-        hidden = i < len(weights.hidden)
-        form = weight_form if hidden and Z.shape[1] == 1 else "dense"
-        _, out, into = layer.weight.shape
-        if form == "auto":
-            form = cheapest_form(out, into, num_steps=num_steps, num_candidates=count)
-        size = max(2 * num_steps, MIN_ROWS)
-        numbers = out * into if form == "dense" else size * (out + into)
-        check_memory(
-            f"A layer of {into} x {out} weights for each of {count} candidates",
-            len(Z) * numbers * Z.element_size(),
-            "reduce `q` or `num_restarts`, or choose narrower `hidden_sizes`",
-            Z.device,
-        )
-        bias = layer.bias.repeat_interleave(count, dim=0)
-        if form == "dense":
-            layers.append(Layer(layer.weight.repeat_interleave(count, dim=0), bias))
-            rows.append(None)
-            continue
-        left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
-        layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
-        rows.append((left, right))
+    layers, rows = _start(weights, Z, weight_form, num_steps, first_step, reuse_steps)
     stops = _Stops() if early_stop else None
-    for step in range(num_steps):
+    _move_(layers, rows, previous, 0)
+    latest = [previous] if previous else []
+    for step in range(first_step, num_steps):
         objective, factors = adaptation_gradient(
             StackedWeights.from_layers(layers),
             Z,
@@ -134,9 +135,55 @@ def adapt_weights(
         if stops is not None:
             moves = stops(objective, moves)
         _move_(layers, rows, moves, step)
+        if reuse_steps:
+            latest.append(moves)
         if stops is not None and stops.all_stopped():
             break
-    return StackedWeights.from_layers(layers)
+    kept = [_latest(moves, reuse_steps) for moves in zip(*latest, strict=True)]
+    return StackedWeights.from_layers(layers), kept
+
+
+#: Room for the factors of all steps, ``left`` and ``right``; None where a layer is dense.
+_Rows = tuple[Tensor, Tensor] | None
+
+
+def _start(
+    weights: StackedWeights,
+    Z: Tensor,
+    weight_form: WeightForm,
+    num_steps: int,
+    first_step: int,
+    reuse_steps: int,
+) -> tuple[list[AnyLayer], list[_Rows]]:
+    """The fitted weights for every set of points, in the form in which they are adapted."""
+    count = len(Z) // len(weights.mean.bias)
+    layers: list[AnyLayer] = []
+    rows: list[_Rows] = []
+    for i, layer in enumerate(weights.layers):
+        assert isinstance(layer, Layer)
+        hidden = i < len(weights.hidden)
+        form = weight_form if hidden and Z.shape[1] == 1 else "dense"
+        _, out, into = layer.weight.shape
+        if form == "auto":  # what is reused is there in every step
+            average = num_steps + first_step
+            form = cheapest_form(out, into, num_steps=average, num_candidates=count)
+        size = max(2 * num_steps, MIN_ROWS)
+        numbers = out * into if form == "dense" else size * (out + into)
+        check_memory(
+            f"A layer of {into} x {out} weights for each of {count} candidates",
+            len(Z) * (numbers + 2 * reuse_steps * (out + into)) * Z.element_size(),
+            "reduce `q` or `num_restarts`, or choose narrower `hidden_sizes`",
+            Z.device,
+        )
+        bias = layer.bias.repeat_interleave(count, dim=0)
+        if form == "dense":
+            layers.append(Layer(layer.weight.repeat_interleave(count, dim=0), bias))
+            rows.append(None)
+            continue
+        left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
+        layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
+        rows.append((left, right))
+    return layers, rows
 
 
 def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]:
@@ -152,55 +199,36 @@ def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]
     return stacked_norm(gradient), gradient
 
 
-class _Move(NamedTuple):
-    r"""What a step adds to a layer of ``S`` networks: ``left^T right`` and ``bias``.
+def _descent(factors: Sequence[LayerFactors | None], length: Tensor) -> list[Moves]:
+    r"""One normalised descent step of every tensor; ``length`` is ``T x S``.
 
-    Attributes:
-        left: ``S x R x out``.
-        right: ``S x R x in``.
-        bias: ``S x out``.
-        weight: The product, ``S x out x in``, where it is there already.
+    Of all layers, or of all but the last, the log-std head, where the loss does not see it.
     """
-
-    left: Tensor
-    right: Tensor
-    bias: Tensor
-    weight: Tensor | None
-
-
-#: The moves of all layers; None for a log-std head that the loss does not see.
-_Moves = list[_Move | None]
-
-
-def _descent(factors: Sequence[LayerFactors | None], length: Tensor) -> _Moves:
-    r"""One normalised descent step of every tensor; ``length`` is ``T x S``."""
     seen = [(f, *_weight_gradient_norm(f)) for f in factors if f is not None]
     norms = torch.stack([n for f, norm, _ in seen for n in (norm, stacked_norm(f.bias))])
-    # all layers are seen, or all but the last, the log-std head
     steps = step_coefficients(length[: len(norms)], norms).neg_().unsqueeze(-1)
-    moves: _Moves = [None] * len(factors)
+    moves = []
     for i, (f, _, gradient) in enumerate(seen):
         c = steps[2 * i].unsqueeze(-1)
         weight = None if gradient is None else gradient.mul_(c)
-        moves[i] = _Move(f.left, f.right * c, f.bias * steps[2 * i + 1], weight)
+        bias = f.bias * steps[2 * i + 1]
+        moves.append(Moves(f.left, f.right * c, bias.unsqueeze(1), weight))
     return moves
 
 
 def _move_(
     layers: list[AnyLayer],
-    rows: Sequence[tuple[Tensor, Tensor] | None],
-    moves: _Moves,
+    rows: Sequence[_Rows],
+    moves: Sequence[Moves],
     step: int,
 ) -> None:
-    r"""Add the moves of a step, in place.
+    r"""Add the moves of a step, or of several from it on, in place.
 
     ``layers`` are changed in place; the further rows of a factored one are written into ``rows``.
     """
     for i, move in enumerate(moves):
-        if move is None:
-            continue
         layer = layers[i]
-        layer.bias.add_(move.bias)
+        layer.bias.add_(move.bias.sum(dim=1))
         if isinstance(layer, FactoredLayer):
             layers[i] = _extended(layer, rows[i], 2 * step, move.left, move.right)
         elif move.weight is None:
@@ -214,13 +242,13 @@ class _Stops:
 
     def __init__(self) -> None:
         self.objective: Tensor | None = None
-        self.moves: _Moves = []
+        self.moves: list[Moves] = []
         self.active: Tensor
 
-    def __call__(self, objective: Tensor, moves: _Moves) -> _Moves:
+    def __call__(self, objective: Tensor, moves: list[Moves]) -> list[Moves]:
         r"""What each network does at its objective ``S``: its move, the last one back, or nothing.
 
-        Nothing is read from the device. What a network does not do is multiplied by 0.
+        Nothing is read from the device.
         """
         if self.objective is None:
             self.active = torch.ones_like(objective, dtype=torch.bool)
@@ -229,10 +257,7 @@ class _Stops:
             back = self.active & ~falls
             self.active = falls
             pairs = zip(moves, self.moves, strict=True)
-            moves = [
-                None if new is None or old is None else _chosen(new, old, falls, back)
-                for new, old in pairs
-            ]
+            moves = [_chosen(new, last, falls, back) for new, last in pairs]
         self.objective, self.moves = objective, moves
         return moves
 
@@ -241,7 +266,7 @@ class _Stops:
         return self.active.device.type == "cpu" and not bool(self.active.any())
 
 
-def _chosen(move: _Move, last: _Move, falls: Tensor, back: Tensor) -> _Move:
+def _chosen(move: Moves, last: Moves, falls: Tensor, back: Tensor) -> Moves:
     r"""The move where it ``falls``, the last one taken ``back``, or nothing; ``S`` of bool each."""
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
@@ -253,15 +278,24 @@ def _chosen(move: _Move, last: _Move, falls: Tensor, back: Tensor) -> _Move:
         None if move.weight is None or last.weight is None else choose(move.weight, last.weight)
     )
     left = torch.where(back.view(-1, 1, 1), last.left, move.left)
-    return _Move(left, choose(move.right, last.right), choose(move.bias, last.bias), weight)
+    return Moves(left, choose(move.right, last.right), choose(move.bias, last.bias), weight)
+
+
+def _latest(moves: Sequence[Moves], r: int) -> Moves:
+    """The ``r`` latest of the steps of one layer, in the order in which they were taken."""
+    rank = moves[-1].left.shape[1]
+    left, right = (torch.cat(side, dim=1) for side in zip(*(m[:2] for m in moves), strict=True))
+    bias = torch.cat([m.bias for m in moves], dim=1)
+    return Moves(left[:, -rank * r :], right[:, -rank * r :], bias[:, -r:])
 
 
 def _extended(
-    layer: FactoredLayer, rows: tuple[Tensor, Tensor] | None, old: int, left: Tensor, right: Tensor
+    layer: FactoredLayer, rows: _Rows, old: int, left: Tensor, right: Tensor
 ) -> FactoredLayer:
-    r"""The layer with two further rows of factors after ``old`` ones; it is a view of ``rows``."""
+    r"""The layer with further rows of factors after ``old`` ones; it is a view of ``rows``."""
     assert rows is not None
-    for buffer, pair in zip(rows, (left, right), strict=True):
-        buffer[:, old : old + 2] = pair
-    size = max(old + 2, MIN_ROWS)
+    new = old + left.shape[1]
+    for buffer, further in zip(rows, (left, right), strict=True):
+        buffer[:, old:new] = further
+    size = max(new, MIN_ROWS)
     return layer._replace(left=rows[0][:, :size], right=rows[1][:, :size])

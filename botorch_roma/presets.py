@@ -116,6 +116,7 @@ def _published(
             "alpha": 1.0,
             "pseudo_label_loss": loss,
             "early_stop": False,
+            "reuse_steps": 0,
             "lr": settings.lr,
             "num_updates": 500,
             "reencode_every": None,

@@ -84,7 +84,7 @@ class TestAdaptWeights:
             "activation": ACTIVATIONS[activation],
         }
         weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
-        adapted = adapt_weights(weights, Z, Y, weight_form=form, **options).dense()
+        adapted = adapt_weights(weights, Z, Y, weight_form=form, **options)[0].dense()
         for s in range(2):
             expected = reference_adapt(network_of(weights, s), Z[s], Y[s], **options)
             rows = zip(adapted.tensors(), expected.tensors(), weights.tensors(), strict=True)
@@ -202,7 +202,9 @@ class TestEarlyStop:
             "activation": ACTIVATIONS[activation],
         }
         weights, Z, Y = make_weights((5, 4)), draw(8, num_points, 3), draw(8, num_points)
-        adapted = adapt_weights(weights, Z, Y, weight_form=form, early_stop=True, **options).dense()
+        adapted = adapt_weights(weights, Z, Y, weight_form=form, early_stop=True, **options)[
+            0
+        ].dense()
         taken = set()
         for i in range(8):
             start = network_of(weights, i // 4)
@@ -309,7 +311,7 @@ def adapt(weights: StackedWeights, Z: Tensor, Y: Tensor, **options: Any) -> Stac
         "loss": "squared_error",
         "activation": ACTIVATIONS["softplus"],
     }
-    return adapt_weights(weights, Z, Y, **{**defaults, **options})
+    return adapt_weights(weights, Z, Y, **{**defaults, **options})[0]
 
 
 class TestNothingToDivideBy:
@@ -435,7 +437,7 @@ def test_shapes_and_ball(
         loss=loss,
         activation=ACTIVATIONS[activation],
         weight_form=form,
-    ).dense()
+    )[0].dense()
     for new, start in zip(adapted.tensors(), weights.tensors(), strict=True):
         assert new.shape == start.shape
     assert relative_distances(adapted, weights).max() <= radius * (1 + 1e-6)

@@ -41,6 +41,7 @@ OPTIMIZE = {
     "num_updates": 500,
     "reencode_every": None,
     "early_stop": False,
+    "reuse_steps": 0,
     "local_search_rounds": 0,
 }
 LATENT = {
@@ -131,6 +132,7 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
         "first_layer": "auto",
         "weight_form": "auto",
         "early_stop": False,
+        "reuse_steps": 0,
         "step_rule": "adam",
         "lr": 1e-2,
         "num_updates": 300,

@@ -185,7 +185,11 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        for name in ("local_search_rounds", "early_stop"):  # came later than stored runs
+        for name in (
+            "local_search_rounds",
+            "early_stop",
+            "reuse_steps",
+        ):  # came later than stored runs
             if not settings["optimize"][name]:
                 del settings["optimize"][name]
         if task.vocabulary is not None:

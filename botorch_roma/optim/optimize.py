@@ -62,6 +62,7 @@ def optimize_acqf_roma(
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
     early_stop: bool = False,
+    reuse_steps: int = 0,
     step_rule: StepRule = "adam",
     lr: float = 1e-2,
     num_updates: int = 300,
@@ -121,6 +122,7 @@ def optimize_acqf_roma(
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
         early_stop: Whether a candidate ends its adaptation where the objective no longer falls.
+        reuse_steps: Latest steps of an adaptation that the next begins with; not in the paper.
         step_rule: ``"adam"`` or ``"gradient"``.
         lr: Step size in z-scored inputs.
         num_updates: Number of updates.
@@ -165,6 +167,7 @@ def optimize_acqf_roma(
         first_layer=first_layer,
         weight_form=weight_form,
         early_stop=early_stop,
+        reuse_steps=reuse_steps,
         step_rule=step_rule,
         lr=lr,
         num_updates=num_updates,
