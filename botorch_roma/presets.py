@@ -117,6 +117,8 @@ def _published(
             "num_adaptation_steps": 100,
             "alpha": 1.0,
             "pseudo_label_loss": loss,
+            "early_stop": False,
+            "reuse_steps": 0,
             "lr": settings.lr,
             "num_updates": 500,
             "reencode_every": None,

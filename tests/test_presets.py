@@ -40,6 +40,8 @@ OPTIMIZE = {
     "alpha": 1.0,
     "num_updates": 500,
     "reencode_every": None,
+    "early_stop": False,
+    "reuse_steps": 0,
     "local_search_rounds": 0,
 }
 LATENT = {
@@ -157,6 +159,8 @@ def test_functions_by_themselves() -> None:
         "initial_pseudo_label": "predicted",
         "first_layer": "auto",
         "weight_form": "auto",
+        "early_stop": False,
+        "reuse_steps": 0,
         "step_rule": "adam",
         "lr": None,
         "num_updates": 300,

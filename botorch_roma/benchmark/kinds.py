@@ -185,8 +185,13 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        if not settings["optimize"]["local_search_rounds"]:  # came later than stored runs
-            del settings["optimize"]["local_search_rounds"]
+        for name in (
+            "local_search_rounds",
+            "early_stop",
+            "reuse_steps",
+        ):  # came later than stored runs
+            if not settings["optimize"][name]:
+                del settings["optimize"][name]
         if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":

@@ -4,7 +4,8 @@ Stage 2b of RoMA: move the candidates, adapting the proxy before every step.
     theta_t  =  adapted weights at x_t, with pseudo label f(x_t; theta_{t-1})
     x_{t+1}  =  x_t + step along grad_x acquisition(x_t; theta_t)                 [Yu2021roma]_
 
-The adaptation restarts from the fitted weights at every update. All candidates move side by side.
+The adaptation restarts from the fitted weights at every update, unless ``reuse_steps`` is set. All
+candidates move side by side.
 """
 
 from __future__ import annotations
@@ -313,6 +314,8 @@ def make_adaptations(
             pseudo_label_loss=options.pseudo_label_loss,
             first_layer=options.first_layer,
             weight_form=options.weight_form,
+            early_stop=options.early_stop,
+            reuse_steps=options.reuse_steps,
             replay=replay,
         )
         for model in models

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from botorch.acquisition import AcquisitionFunction
@@ -44,7 +44,8 @@ def adapted_values(
         A function of designs ``n x d`` and neighbours ``k x n x d`` to values ``n`` and ``k x n``.
     """
     models = roma_models(acq_function)
-    adaptations = make_adaptations(models, options)
+    # of other designs in every round
+    adaptations = make_adaptations(models, replace(options, reuse_steps=0))
 
     def values(X: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
         adapted = {}

@@ -64,6 +64,8 @@ def optimize_acqf_roma(
     initial_pseudo_label: InitialPseudoLabel = "predicted",
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
+    reuse_steps: int = 0,
     step_rule: StepRule = "adam",
     lr: float | None = None,
     num_updates: int = 300,
@@ -124,6 +126,8 @@ def optimize_acqf_roma(
         initial_pseudo_label: ``"predicted"`` or ``"measured"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
+        early_stop: Whether a candidate ends its adaptation where the objective no longer falls.
+        reuse_steps: Latest steps of an adaptation that the next begins with; not in the paper.
         step_rule: ``"adam"`` or ``"gradient"``.
         lr: Step size in z-scored inputs; by default 0.01 with Adam, ``0.1 * sqrt(d)`` along the
             gradient.
@@ -175,6 +179,8 @@ def optimize_acqf_roma(
         initial_pseudo_label=initial_pseudo_label,
         first_layer=first_layer,
         weight_form=weight_form,
+        early_stop=early_stop,
+        reuse_steps=reuse_steps,
         step_rule=step_rule,
         lr=lr,
         num_updates=num_updates,
