@@ -60,7 +60,8 @@ def fit_roma_model(
 
     Afterwards the variance of the posterior is calibrated: the head variance is scaled so that,
     with the spread of the ensemble on top, the mean squared standardised residual on the held-out
-    rows is 1.
+    rows is 1. The settings are by default those of the preset ``"fast"``, see
+    :func:`~botorch_roma.presets.get_preset`.
 
     Args:
         model: The model to train.

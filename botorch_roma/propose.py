@@ -105,7 +105,8 @@ def propose(
             :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
         maximize: Whether larger outcomes are better; True by default.
         minimize: The opposite of ``maximize``, for convenience.
-        preset: ``"default"``, ``"fast"``, ``"selected"``, ``"paper"``, ``"author_code"`` or a
+        preset: ``"default"``, ``"fast"`` (one small network in place of five larger ones),
+            ``"selected"``, ``"paper"``, ``"author_code"`` or a
             :class:`~botorch_roma.presets.Preset`. With one that selects, ``optimize_options`` go
             over what is selected.
         margin: Fraction of the range of the data added to bounds on either side.

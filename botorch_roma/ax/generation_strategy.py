@@ -90,7 +90,8 @@ def roma_generation_strategy(
         variant: ``"roma"``: all trials from RoMA. ``"roma_then_gp"``: a GP takes over once
             ``min_results`` of RoMA's designs have been measured. ``"roma_and_gp"``: trials (or
             batches) come from RoMA and from a GP in turn.
-        preset: See :func:`~botorch_roma.presets.get_preset`.
+        preset: ``"default"``, ``"fast"`` (one small network in place of five larger ones),
+            ``"paper"`` or ``"author_code"``, see :func:`~botorch_roma.presets.get_preset`.
         model_options: Over the preset's, for :class:`~botorch_roma.models.RoMAModel`.
         fit_options: Over the preset's, for :func:`~botorch_roma.fit.fit_roma_model`.
         optimizer_options: Over the preset's, for

@@ -91,7 +91,9 @@ def optimize_acqf_roma(
     say); the trajectory alone holds vectors.
 
     The arguments up to ``retry_on_optimization_warning`` are those of
-    :func:`botorch.optim.optimize_acqf`; what does not apply is refused.
+    :func:`botorch.optim.optimize_acqf`; what does not apply is refused. The settings from
+    ``radius`` on are by default those of the preset ``"fast"``;
+    :func:`~botorch_roma.presets.get_preset` gives those that are recommended.
 
     Args:
         acq_function: An acquisition function over a fitted RoMA model: analytic or Monte Carlo.

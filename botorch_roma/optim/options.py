@@ -25,7 +25,7 @@ GRADIENT_STEP: float = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class RoMAOptions:
-    r"""Settings of stage 2 of RoMA: adaptation and solution update.
+    r"""Settings of stage 2 of RoMA: adaptation and solution update; by default those of ``"fast"``.
 
     Attributes:
         radius: Radius of the weight ball relative to each tensor's norm; 0 switches the

@@ -189,14 +189,15 @@ class TestWriteReport:
         assert (tmp_path / "percentiles_full.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_ablation_has_a_section_of_its_own(self, runs: pd.DataFrame, tmp_path: Path) -> None:
-        variants = [run("only_none", s, 0.1 * s) for s in range(2)]
+        variants = [*(run("only_none", s, 0.1 * s) for s in range(2)), run("fast", 0, 0.25)]
         paths = write_report(pd.concat([runs, pd.DataFrame(variants)]), tmp_path)
         assert sorted(paths) == sorted(tmp_path.iterdir())
         text = (tmp_path / "report.md").read_text()
         tables, components = text.split("## Components")
         assert "none of the components" not in tables
         assert "| none of the components | 0.050" in components
-        assert "| all together | 0.500 |" in components
+        assert "Each component of `fast` alone" in components
+        assert "| all together | 0.250 |" in components
         names = {f"ablation_{p}_full.{end}" for p in (100, 50) for end in ("csv", "tex", "png")}
         assert names <= {path.name for path in paths}
 
