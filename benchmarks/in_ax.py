@@ -6,6 +6,7 @@
     python benchmarks/in_ax.py analyses           # seconds per analysis card at 5,000 rows
 
 Each prints a Markdown table and, with --output DIR, writes it there with the runs behind it.
+RoMA is the preset `fast` throughout.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ from botorch_roma.tasks import load_task
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0])
 Output = Annotated[Path | None, typer.Option(help="Folder for the tables.")]
 LETTERS = "ACGT"
-QUICK = {"fit_options": {"epochs": 1}, "optimizer_options": {"num_updates": 1}}
+PRESET = "fast"
+QUICK = {
+    "preset": PRESET,
+    "fit_options": {"epochs": 1},
+    "optimizer_options": {"num_updates": 1},
+}
 
 
 def _report(name: str, runs: pd.DataFrame, table: pd.DataFrame, output: Path | None) -> None:
@@ -109,7 +115,7 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
     runs = []
     for seed in range(seeds):
         start = time.perf_counter()
-        run = roma_generation_strategy(seed=seed).gen(experiment, n=128)[0][0]
+        run = roma_generation_strategy(preset=PRESET, seed=seed).gen(experiment, n=128)[0][0]
         arms = pd.DataFrame([arm.parameters for arm in run.arms])[names]
         codes = torch.tensor(arms.map(LETTERS.index).to_numpy()).to(task.X)
         scores = task.normalize(task.evaluate(codes)).flatten()
@@ -126,7 +132,7 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
         )
         print(runs[-1], flush=True)
     spec = TaskSpec("tfbind8", data_dir=data_dir)
-    direct = run_benchmark(spec, methods=["default"], num_seeds=seeds, batch_seeds=1)
+    direct = run_benchmark(spec, methods=[PRESET], num_seeds=seeds, batch_seeds=1)
     for row in direct.to_dict("records"):
         runs.append(
             {
@@ -169,7 +175,11 @@ def problems(
             for method in ("sobol", "gp", "roma"):
                 problem = get_benchmark_problem(name, num_trials=offline_trials + 1)
                 chosen = offline_benchmark_method(
-                    method, num_offline_trials=offline_trials, batch_size=batch_size, seed=seed
+                    method,
+                    num_offline_trials=offline_trials,
+                    batch_size=batch_size,
+                    seed=seed,
+                    **({"preset": PRESET} if method == "roma" else {}),
                 )
                 result = benchmark_replication(problem, chosen, seed=seed)
                 batch = _last_batch(problem, result.experiment)
@@ -214,7 +224,7 @@ def analyses(rows: int = 5000, d: int = 10, output: Output = None) -> None:
 
     client = Client()
     client.set_experiment(offline_experiment(_random_table(rows, d), objective="y"))
-    client.set_generation_strategy(roma_generation_strategy())
+    client.set_generation_strategy(roma_generation_strategy(preset=PRESET))
     runs = []
 
     def timed(what: str, call: Any) -> None:

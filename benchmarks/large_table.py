@@ -3,9 +3,10 @@
     python benchmarks/large_table.py                      # 1,000,000 rows of 86 inputs, float32
     python benchmarks/large_table.py --rows 100000 --repeats 3
 
-Default settings but for the number of epochs. Every run is a process of its own. Memory is the peak
-of the anonymous resident memory over what the process held before its model was made; pages of the
-mapped file are not in it, the kernel drops those when it needs room. Linux only.
+The functions' own defaults (the preset `fast`) but for the number of epochs. Every run is a process
+of its own. Memory is the peak of the anonymous resident memory over what the process held before
+its model was made; pages of the mapped file are not in it, the kernel drops those when it needs
+room. Linux only.
 """
 
 from __future__ import annotations

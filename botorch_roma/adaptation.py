@@ -15,6 +15,7 @@ to the fitted weights is kept for each candidate (:mod:`botorch_roma.inner_loop`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -24,12 +25,13 @@ from torch import Tensor
 
 from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.graphs import Recorder
-from botorch_roma.inner_loop import WeightForm, adapt_weights
+from botorch_roma.inner_loop import Moves, WeightForm, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights
 from botorch_roma.validation import (
     check_choice,
+    check_flag,
     check_float,
     check_int,
     check_same_kind,
@@ -54,8 +56,18 @@ class Adaptation:
             hidden units plus points by a quarter.
         weight_form: ``"dense"``, ``"factored"`` or ``"auto"``: how the weights of each candidate
             are kept, see :mod:`botorch_roma.inner_loop`. Shared weights are always dense.
+        early_stop: Whether weights whose objective has not fallen with a step take that step back,
+            and no further one. The paper takes all steps.
+        reuse_steps: Number ``r`` of the latest steps of a call that the next one begins with,
+            before it takes ``num_steps - r`` new ones; see below. 0 is the paper.
         replay: Launch the inner loop as one CUDA graph from the second call on. The weights that a
             call returns are overwritten by the next one then.
+
+    With ``reuse_steps`` the calls are updates of the same candidates, in the same order; a call
+    with another number of them starts anew. That deviates from [Yu2021roma]_, where every
+    adaptation restarts from the fitted weights: here its steps are spread over several updates, the
+    oldest of them taken for designs and pseudo labels that a candidate has left behind. There are
+    never more than ``num_steps`` of them, so their sum stays in the ball.
 
     Raises:
         ModelFittingError: If the model has not been fitted.
@@ -73,6 +85,8 @@ class Adaptation:
         pseudo_label_loss: Loss = "squared_error",
         first_layer: FirstLayer = "auto",
         weight_form: WeightForm = "auto",
+        early_stop: bool = False,
+        reuse_steps: int = 0,
         replay: bool = False,
     ) -> None:
         if not model.is_fitted:
@@ -90,7 +104,13 @@ class Adaptation:
         self.first_layer = check_choice("first_layer", first_layer, get_args(FirstLayer))
         check_choice("weight_form", weight_form, get_args(WeightForm))
         self.weight_form: WeightForm = weight_form
+        self.early_stop = check_flag("early_stop", early_stop)
         self.weights = model.network.weights.map(Tensor.detach)
+        self.reuse_steps = check_reuse(
+            reuse_steps, "num_steps", self.num_steps, mode=mode, early_stop=early_stop
+        )
+        self._latest: list[Moves] = []
+        self._latest_own: Tensor | None = None
         self._own_span: tuple[Tensor, StackedWeights] | None = None
         self.replay = replay
         self._recorder = Recorder()
@@ -115,15 +135,44 @@ class Adaptation:
         labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
         basis, weights = self._reduce(points)
         inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
+        previous = self._previous(len(inputs), basis)
         if self.replay and not (self.shared and basis is not None):  # the weights stay in place
-            adapted: StackedWeights = self._recorder(self._adapt_fitted, inputs, labels)
+            adapted, self._latest = self._recorder(
+                self._adapt_fitted, inputs, labels, *(t for m in previous for t in m[:3])
+            )
         else:
-            adapted = self._adapt(weights, inputs, labels)
+            adapted, self._latest = self._adapt(weights, inputs, labels, previous)
         return AdaptedRoMAModel(
             self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
         )
 
-    def _adapt(self, weights: StackedWeights, inputs: Tensor, labels: Tensor) -> StackedWeights:
+    def _previous(self, count: int, basis: InputBasis | None) -> list[Moves]:
+        """The moves of the latest steps of the call before, in the coordinates of this one."""
+        moves = self._latest
+        if not moves or len(moves[0].bias) != count:
+            moves = []
+        own, self._latest_own = self._latest_own, None
+        if basis is None or not self.reuse_steps:
+            return moves
+        self._latest_own = basis.own
+        if not moves:
+            return moves
+        assert own is not None
+        # What the moves did along the direction that a candidate had to itself is projected onto
+        # the one that it has now. An update turns it by little, and a projection shortens: the sum
+        # stays in the ball. Kept in full, the directions of all updates so far would be needed.
+        turn = own.mT @ basis.own  # S * C x 1 x 1
+        common = basis.shared.shape[-1]
+        right = torch.cat([moves[0].right[..., :common], moves[0].right[..., common:] @ turn], -1)
+        return [moves[0]._replace(right=right), *moves[1:]]
+
+    def _adapt(
+        self,
+        weights: StackedWeights,
+        inputs: Tensor,
+        labels: Tensor,
+        previous: Sequence[Moves],
+    ) -> tuple[StackedWeights, list[Moves]]:
         return adapt_weights(
             weights,
             inputs,
@@ -134,12 +183,18 @@ class Adaptation:
             loss=self.loss,
             activation=self.model.network.activation,
             weight_form="dense" if self.shared else self.weight_form,
+            early_stop=self.early_stop,
+            reuse_steps=self.reuse_steps,
+            previous=previous,
         )
 
-    def _adapt_fitted(self, inputs: Tensor, labels: Tensor) -> StackedWeights:
+    def _adapt_fitted(
+        self, inputs: Tensor, labels: Tensor, *previous: Tensor
+    ) -> tuple[StackedWeights, list[Moves]]:
         """The same from the fitted weights, in the coordinates of their span if that is in use."""
         weights = self.weights if self._own_span is None else self._own_span[1]
-        return self._adapt(weights, inputs, labels)
+        moves = [Moves(*previous[i : i + 3]) for i in range(0, len(previous), 3)]
+        return self._adapt(weights, inputs, labels, moves)
 
     def _use_reduced(self, num_points: int) -> bool:
         h, d = self.weights.hidden[0].weight.shape[1:]
@@ -190,6 +245,31 @@ def _joint_basis(first_weight: Tensor, points: Tensor) -> InputBasis:
     return InputBasis(basis, basis.new_zeros(*basis.shape[:2], 0))
 
 
+def check_reuse(
+    reuse_steps: int, steps_name: str, num_steps: int, *, mode: str, early_stop: bool
+) -> int:
+    """Return ``reuse_steps``, or raise ``ValueError`` if it does not go with other settings."""
+    reuse_steps = check_int("reuse_steps", reuse_steps, minimum=0)
+    if not reuse_steps:
+        return 0
+    if reuse_steps >= num_steps:
+        raise ValueError(
+            f"`reuse_steps` must be below `{steps_name}`, which is {num_steps}, for at least one "
+            f"new step, received {reuse_steps}."
+        )
+    if mode != "per_candidate":
+        raise ValueError(
+            f'`reuse_steps` needs `mode="per_candidate"`, received {reuse_steps} and {mode!r}; set '
+            "one of them."
+        )
+    if early_stop:
+        raise ValueError(
+            f"`reuse_steps` needs all steps of an adaptation, received {reuse_steps} and "
+            "`early_stop=True`; set one of them."
+        )
+    return reuse_steps
+
+
 def adapt_roma_model(
     model: RoMAModel,
     X: Tensor,
@@ -202,6 +282,7 @@ def adapt_roma_model(
     pseudo_label_loss: Loss = "squared_error",
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
 ) -> AdaptedRoMAModel:
     r"""Adapt a fitted model to candidates (stage 2a of [Yu2021roma]_ on its own).
 
@@ -219,6 +300,7 @@ def adapt_roma_model(
         pseudo_label_loss: ``"squared_error"`` or ``"nll"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
+        early_stop: Whether a candidate stops where its objective no longer falls.
 
     Returns:
         A model with ``batch_shape = [B]``.
@@ -241,6 +323,7 @@ def adapt_roma_model(
         pseudo_label_loss=pseudo_label_loss,
         first_layer=first_layer,
         weight_form=weight_form,
+        early_stop=early_stop,
     )
     check_tensor("X", X, dim=2)
     check_same_kind("X", X, model.train_X)

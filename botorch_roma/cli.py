@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import botorch_roma
+from botorch_roma.checkpoint import DEFAULT_INTERVAL
 from botorch_roma.columns import check_once, parse_bounds, parse_fixed
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ BatchSeeds = Annotated[
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
-PresetName = Annotated[str, typer.Option(help="default, selected, paper or author_code.")]
+PresetName = Annotated[str, typer.Option(help="default, fast, selected, paper or author_code.")]
 
 
 def _version(value: bool) -> None:
@@ -104,6 +105,10 @@ def propose(
         list[str] | None,
         typer.Option(help="Column of sequences, one letter a symbol; may be repeated."),
     ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="Column of categories, though many or numbers; may be repeated."),
+    ] = None,
     encoding: Annotated[
         str | None,
         typer.Option(help="What sequences are for the proxy: one_hot, logits or latent."),
@@ -121,6 +126,13 @@ def propose(
     seed: Seed = 0,
     device: Device = "cpu",
     timeout: Annotated[float | None, typer.Option(help="Time budget in seconds.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Folder to save the state to: the same command goes on after a kill."),
+    ] = None,
+    checkpoint_interval: Annotated[
+        float, typer.Option(help="Seconds from one save to the next.", min=0.0)
+    ] = DEFAULT_INTERVAL,
     as_json: AsJson = False,
     force: Force = False,
 ) -> None:
@@ -139,10 +151,10 @@ def propose(
     check_output(output, force=force, inputs=[data])
     if page is not None:
         check_page(page, force=force, inputs=[data])
-    for option, names in (("--ignore", ignore), ("--sequence", sequence)):
+    for option, names in (("--ignore", ignore), ("--sequence", sequence), ("--category", category)):
         check_once(option, names or [])
-    with _says_what_an_interrupt_left(output), noted_warnings() as noted:
-        frame = read_frame(data, texts=sequence or ()).rename(columns=str)
+    with _says_what_an_interrupt_left(output, checkpoint), noted_warnings() as noted:
+        frame = read_frame(data, texts=[*(sequence or ()), *(category or ())]).rename(columns=str)
         proposal = run(
             frame,
             objective,
@@ -153,12 +165,15 @@ def propose(
             margin=margin,
             ignore=ignore,
             sequences=sequence or (),
+            categories=category or (),
             encoding=encoding,
             fixed_features=parse_fixed(fix),
             seed=seed,
             timeout_sec=timeout,
             device=device,
             record_trajectory=page is not None and Trajectory(positions=False),
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
             keep_on_interrupt=True,
             progress=not as_json and err.is_terminal,
         )
@@ -172,7 +187,8 @@ def propose(
                     raise OSError(f"{error} The designs are in {str(output)!r}.") from error
     summary = proposal.summary()
     if as_json:
-        given = {"data": str(data), "sequences": sequence or [], "ignore": ignore or []}
+        named = {"sequences": sequence, "categories": category, "ignore": ignore}
+        given = {"data": str(data)} | {name: columns or [] for name, columns in named.items()}
         where = {"out": str(output), "html": page and str(page)}
         summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
         typer.echo(json.dumps(summary))
@@ -418,13 +434,14 @@ def report(
 
 
 @contextmanager
-def _says_what_an_interrupt_left(output: Path) -> Iterator[None]:
+def _says_what_an_interrupt_left(output: Path, checkpoint: Path | None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
         left = "is as it was" if output.exists() else "was not written"
+        goes_on = f"; the same command goes on from {str(checkpoint)!r}" if checkpoint else ""
         err.print(
-            f"interrupted before there was a result: {str(output)!r} {left}",
+            f"interrupted before there was a result: {str(output)!r} {left}{goes_on}",
             style="red",
             markup=False,
             highlight=False,

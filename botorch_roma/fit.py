@@ -18,15 +18,20 @@ References:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
+from botorch_roma.checkpoint import DEFAULT_INTERVAL, open_checkpoint
 from botorch_roma.closed_form import FirstLayer, TrainingLoss
+from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
+from botorch_roma.history import FitHistory
 from botorch_roma.limits import check_memory
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.training import FitHistory, Keep, Training
+from botorch_roma.training import Keep, Training
 from botorch_roma.validation import check_choice, check_float, check_int, check_seed
 
 
@@ -34,7 +39,7 @@ def fit_roma_model(
     model: RoMAModel,
     *,
     loss: TrainingLoss = "nll",
-    noise_std: float = 0.2,
+    noise_std: float | None = 0.2,
     radius: float = 0.005,
     num_ascent_steps: int = 5,
     epochs: int | None = None,
@@ -47,13 +52,16 @@ def fit_roma_model(
     warm_start: bool = False,
     first_layer: FirstLayer = "auto",
     timeout_sec: float | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = DEFAULT_INTERVAL,
     progress: bool = False,
 ) -> FitHistory:
     r"""Train the networks of a model robustly, in place (stage 1 of [Yu2021roma]_).
 
     Afterwards the variance of the posterior is calibrated: the head variance is scaled so that,
     with the spread of the ensemble on top, the mean squared standardised residual on the held-out
-    rows is 1.
+    rows is 1. The settings are by default those of the preset ``"fast"``, see
+    :func:`~botorch_roma.presets.get_preset`.
 
     Args:
         model: The model to train.
@@ -61,7 +69,9 @@ def fit_roma_model(
             ``"listnet"`` [Cao2007listnet]_: minibatches are ranked, and the predictions for the
             data get mean and deviation of the outcome afterwards. Predictions rank designs then;
             how far apart they are says little.
-        noise_std: Standard deviation of the input noise in z-scored units.
+        noise_std: Standard deviation of the input noise in z-scored units; None for
+            ``0.5 / sqrt(d)`` with ``d`` inputs of the network, noise of about the same length
+            whatever ``d`` is.
         radius: Radius of the weight ball relative to each tensor's norm; 0 trains plainly.
         num_ascent_steps: Number ``K`` of normalised ascent steps that use up the radius.
         epochs: Passes over the data; by default as many as make about 5,000 minibatches, at
@@ -78,14 +88,20 @@ def fit_roma_model(
             span of the minibatch, or ``"auto"``: reduced where the inputs are more than twice as
             many as hidden units and rows together. The result is the same but for rounding.
         timeout_sec: Time budget in seconds; when it is used up the best state so far is kept.
+        checkpoint: A file to save the training to as it goes on, and to go on from where it is
+            there, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
+            all runs together. Ctrl-C ends the training once it is saved.
+        checkpoint_interval: Seconds from one save to the next.
         progress: Show a progress bar on standard error.
 
     Returns:
         The history of the training.
 
     Raises:
-        ValueError: For options out of range.
-        InputDataError: If ``num_validation`` leaves fewer than two rows to train on.
+        ValueError: For options out of range; a checkpoint of another training, and one
+            without ``seed``.
+        InputDataError: If ``num_validation`` leaves fewer than two rows to train on; a damaged
+            checkpoint.
         ModelFittingError: If the loss becomes non-finite; the model is left as it was.
         UnsupportedError: For ``"listnet"`` and a model with known noise variances.
 
@@ -95,6 +111,11 @@ def fit_roma_model(
     """
     options = {name: value for name, value in locals().items() if name not in ("model", "seed")}
     if seed is None:
+        if checkpoint is not None:
+            raise ValueError(
+                "`seed` must be given with `checkpoint`, received None: a training under a seed "
+                "that is drawn is another one every time."
+            )
         seed = int(torch.randint(2**31, ()).item())
     (history,) = _fit([model], [seed], **options)
     return history
@@ -111,7 +132,7 @@ def fit_roma_models(
     Args:
         models: Models of one architecture over as many rows and inputs each, on one device.
         seeds: One for each model.
-        options: Of :func:`fit_roma_model`, for all models.
+        options: Of :func:`fit_roma_model`, for all models; a ``checkpoint`` holds all of them.
 
     Returns:
         One history for each model; the seconds are those of all.
@@ -161,6 +182,8 @@ def _fit(
     epochs: int | None,
     keep: Keep,
     timeout_sec: float | None,
+    checkpoint: str | Path | None,
+    checkpoint_interval: float,
     progress: bool,
     **options: Any,
 ) -> list[FitHistory]:
@@ -168,6 +191,8 @@ def _fit(
     for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer)):
         check_choice(name, options[name], get_args(choices))
     check_choice("keep", keep, get_args(Keep))
+    if options["noise_std"] is None:
+        options["noise_std"] = NOISE_LENGTH / models[0].network.input_dim ** 0.5
     for name in ("noise_std", "radius"):
         check_float(name, options[name])
     for name in ("lr", "max_grad_norm"):
@@ -181,12 +206,40 @@ def _fit(
     for seed in seeds:
         check_seed("seed", seed)
     _check_memory(models)
-    training = Training(models, seeds, **options)
-    with torch.no_grad():
-        histories = training.run(training.num_epochs(epochs), keep, timeout_sec, progress)
+    device = models[0].train_X.device
+    key = partial(_fingerprint, models, seeds, {"epochs": epochs, "keep": keep, **options})
+    with open_checkpoint(checkpoint, checkpoint_interval, device, key) as file, torch.no_grad():
+        training = Training(models, seeds, **options)
+        histories = training.run(training.num_epochs(epochs), keep, timeout_sec, progress, file)
         training.write_back()
     return histories
 
+
+def _fingerprint(
+    models: Sequence[RoMAModel], seeds: Sequence[int], settings: Mapping[str, Any]
+) -> Fingerprint:
+    """All that the result of a training depends on."""
+    found: Fingerprint = {}
+    for i, (model, seed) in enumerate(zip(models, seeds, strict=True)):
+        parts = fingerprint(
+            train_X=digest(model.train_X),
+            train_Y=digest(model.train_Y),
+            train_Yvar=digest(model.train_Yvar),
+            hidden_sizes=model.network.hidden_sizes,
+            num_members=model.num_members,
+            activation=model.network.activation_name,
+            copy=model.copies_data,
+            input_transform=getattr(model, "input_transform", None),
+            outcome_transform=getattr(model, "outcome_transform", None),
+            network=model.network if settings["warm_start"] else None,
+            seed=seed,
+        )
+        found |= {f"models[{i}].{k}" if len(models) > 1 else k: v for k, v in parts.items()}
+    return found | fingerprint(**settings)
+
+
+#: Length of the input noise where it goes by the number of inputs, in their standard deviations.
+NOISE_LENGTH: float = 0.5
 
 #: Copies of the weights that training holds: they, perturbed ones, the best, gradient, two moments.
 NUM_COPIES: int = 6

@@ -16,7 +16,7 @@ the same result up to rounding:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +38,22 @@ COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls
 #: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices
 #: without its matrix library, which takes longer.
 MIN_ROWS: int = 8
+
+
+class Moves(NamedTuple):
+    r"""What ``k`` steps add to a layer of ``S`` networks, ``left^T right`` and the sum of ``bias``.
+
+    Attributes:
+        left: ``S x k R x out``.
+        right: ``S x k R x in``.
+        bias: ``S x k x out``.
+        weight: The product, ``S x out x in``, where it is there already.
+    """
+
+    left: Tensor
+    right: Tensor
+    bias: Tensor
+    weight: Tensor | None = None
 
 
 def cheapest_form(out: int, into: int, *, num_steps: int, num_candidates: int) -> WeightForm:
@@ -70,7 +86,10 @@ def adapt_weights(
     loss: Loss,
     activation: Activation,
     weight_form: WeightForm = "auto",
-) -> StackedWeights:
+    early_stop: bool = False,
+    reuse_steps: int = 0,
+    previous: Sequence[Moves] = (),
+) -> tuple[StackedWeights, list[Moves]]:
     r"""Adapt networks to their own points by normalised descent inside the ball.
 
     Args:
@@ -85,27 +104,74 @@ def adapt_weights(
             :func:`~botorch_roma.closed_form.head_gradient`.
         activation: The activation function.
         weight_form: ``"dense"``, ``"factored"`` (with ``N = 1`` only), or ``"auto"``.
+        early_stop: Whether a network whose objective has not fallen with a step takes that step
+            back, and no further one. The last step is not looked at.
+        reuse_steps: Number ``r`` of the latest steps whose moves are returned.
+        previous: The moves that the adaptation before has returned. They are made at once, and only
+            the steps that are left are taken after them.
 
     Returns:
         Weights of ``S * C`` networks, new tensors, in some layers factored; none is further than
-        ``radius * ||theta_l||`` from its start.
+        ``radius * ||theta_l||`` from its start. And the moves of the ``r`` latest steps of every
+        layer but a log-std head that the loss does not see; no moves where ``r`` is 0.
     """
+    first_step = previous[0].bias.shape[1] if previous else 0
     count = len(Z) // len(weights.mean.bias)
     length = step_lengths(weights, radius, num_steps).repeat_interleave(count, dim=1)
+    layers, rows = _start(weights, Z, weight_form, num_steps, first_step, reuse_steps)
+    stops = _Stops() if early_stop else None
+    _move_(layers, rows, previous, 0)
+    latest = [previous] if previous else []
+    for step in range(first_step, num_steps):
+        objective, factors = adaptation_gradient(
+            StackedWeights.from_layers(layers),
+            Z,
+            pseudo_label,
+            alpha=alpha,
+            loss=loss,
+            activation=activation,
+        )
+        moves = _descent(factors, length)
+        if stops is not None:
+            moves = stops(objective, moves)
+        _move_(layers, rows, moves, step)
+        if reuse_steps:
+            latest.append(moves)
+        if stops is not None and stops.all_stopped():
+            break
+    kept = [_latest(moves, reuse_steps) for moves in zip(*latest, strict=True)]
+    return StackedWeights.from_layers(layers), kept
+
+
+#: Room for the factors of all steps, ``left`` and ``right``; None where a layer is dense.
+_Rows = tuple[Tensor, Tensor] | None
+
+
+def _start(
+    weights: StackedWeights,
+    Z: Tensor,
+    weight_form: WeightForm,
+    num_steps: int,
+    first_step: int,
+    reuse_steps: int,
+) -> tuple[list[AnyLayer], list[_Rows]]:
+    """The fitted weights for every set of points, in the form in which they are adapted."""
+    count = len(Z) // len(weights.mean.bias)
     layers: list[AnyLayer] = []
-    rows: list[tuple[Tensor, Tensor] | None] = []
+    rows: list[_Rows] = []
     for i, layer in enumerate(weights.layers):
         assert isinstance(layer, Layer)
         hidden = i < len(weights.hidden)
         form = weight_form if hidden and Z.shape[1] == 1 else "dense"
         _, out, into = layer.weight.shape
-        if form == "auto":
-            form = cheapest_form(out, into, num_steps=num_steps, num_candidates=count)
+        if form == "auto":  # what is reused is there in every step
+            average = num_steps + first_step
+            form = cheapest_form(out, into, num_steps=average, num_candidates=count)
         size = max(2 * num_steps, MIN_ROWS)
         numbers = out * into if form == "dense" else size * (out + into)
         check_memory(
             f"A layer of {into} x {out} weights for each of {count} candidates",
-            len(Z) * numbers * Z.element_size(),
+            len(Z) * (numbers + 2 * reuse_steps * (out + into)) * Z.element_size(),
             "reduce `q` or `num_restarts`, or choose narrower `hidden_sizes`",
             Z.device,
         )
@@ -117,17 +183,7 @@ def adapt_weights(
         left, right = (Z.new_zeros(len(Z), size, columns) for columns in (out, into))
         layers.append(FactoredLayer(layer.weight, bias, left[:, :0], right[:, :0]))
         rows.append((left, right))
-    for step in range(num_steps):
-        _, factors = adaptation_gradient(
-            StackedWeights.from_layers(layers),
-            Z,
-            pseudo_label,
-            alpha=alpha,
-            loss=loss,
-            activation=activation,
-        )
-        _descend_(layers, rows, factors, length, step)
-    return StackedWeights.from_layers(layers)
+    return layers, rows
 
 
 def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]:
@@ -143,39 +199,103 @@ def _weight_gradient_norm(factors: LayerFactors) -> tuple[Tensor, Tensor | None]
     return stacked_norm(gradient), gradient
 
 
-def _descend_(
+def _descent(factors: Sequence[LayerFactors | None], length: Tensor) -> list[Moves]:
+    r"""One normalised descent step of every tensor; ``length`` is ``T x S``.
+
+    Of all layers, or of all but the last, the log-std head, where the loss does not see it.
+    """
+    seen = [(f, *_weight_gradient_norm(f)) for f in factors if f is not None]
+    norms = torch.stack([n for f, norm, _ in seen for n in (norm, stacked_norm(f.bias))])
+    steps = step_coefficients(length[: len(norms)], norms).neg_().unsqueeze(-1)
+    moves = []
+    for i, (f, _, gradient) in enumerate(seen):
+        c = steps[2 * i].unsqueeze(-1)
+        weight = None if gradient is None else gradient.mul_(c)
+        bias = f.bias * steps[2 * i + 1]
+        moves.append(Moves(f.left, f.right * c, bias.unsqueeze(1), weight))
+    return moves
+
+
+def _move_(
     layers: list[AnyLayer],
-    rows: Sequence[tuple[Tensor, Tensor] | None],
-    factors: Sequence[LayerFactors | None],
-    length: Tensor,
+    rows: Sequence[_Rows],
+    moves: Sequence[Moves],
     step: int,
 ) -> None:
-    r"""One normalised descent step on every tensor, in place; ``length`` is ``T x S``.
+    r"""Add the moves of a step, or of several from it on, in place.
 
     ``layers`` are changed in place; the further rows of a factored one are written into ``rows``.
     """
-    moved = [  # all layers, or all but the last, the log-std head
-        (i, f, *_weight_gradient_norm(f)) for i, f in enumerate(factors) if f is not None
-    ]
-    norms = torch.stack([n for _, f, norm, _ in moved for n in (norm, stacked_norm(f.bias))])
-    coefficients = step_coefficients(length[: len(norms)], norms)
-    for i, f, _, gradient in moved:
-        layer, c = layers[i], coefficients[2 * i].view(-1, 1, 1)
-        layer.bias.addcmul_(f.bias, coefficients[2 * i + 1].unsqueeze(-1), value=-1.0)
+    for i, move in enumerate(moves):
+        layer = layers[i]
+        layer.bias.add_(move.bias.sum(dim=1))
         if isinstance(layer, FactoredLayer):
-            layers[i] = _extended(layer, rows[i], 2 * step, f.left, f.right * -c)
-        elif gradient is None:
-            layer.weight.baddbmm_(f.left.mT, f.right * c, alpha=-1.0)
+            layers[i] = _extended(layer, rows[i], 2 * step, move.left, move.right)
+        elif move.weight is None:
+            layer.weight.baddbmm_(move.left.mT, move.right)
         else:
-            layer.weight.addcmul_(gradient, c, value=-1.0)
+            layer.weight.add_(move.weight)
+
+
+class _Stops:
+    """Which networks still move: those whose objective has fallen with every step so far."""
+
+    def __init__(self) -> None:
+        self.objective: Tensor | None = None
+        self.moves: list[Moves] = []
+        self.active: Tensor
+
+    def __call__(self, objective: Tensor, moves: list[Moves]) -> list[Moves]:
+        r"""What each network does at its objective ``S``: its move, the last one back, or nothing.
+
+        Nothing is read from the device.
+        """
+        if self.objective is None:
+            self.active = torch.ones_like(objective, dtype=torch.bool)
+        else:
+            falls = self.active & (objective < self.objective)
+            back = self.active & ~falls
+            self.active = falls
+            pairs = zip(moves, self.moves, strict=True)
+            moves = [_chosen(new, last, falls, back) for new, last in pairs]
+        self.objective, self.moves = objective, moves
+        return moves
+
+    def all_stopped(self) -> bool:
+        """Whether nothing will move any more; a GPU is not asked, which would take longer."""
+        return self.active.device.type == "cpu" and not bool(self.active.any())
+
+
+def _chosen(move: Moves, last: Moves, falls: Tensor, back: Tensor) -> Moves:
+    r"""The move where it ``falls``, the last one taken ``back``, or nothing; ``S`` of bool each."""
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        shape = (-1, *[1] * (new.dim() - 1))
+        rest = torch.where(back.view(shape), -old, torch.zeros_like(old))
+        return torch.where(falls.view(shape), new, rest)
+
+    weight = (
+        None if move.weight is None or last.weight is None else choose(move.weight, last.weight)
+    )
+    left = torch.where(back.view(-1, 1, 1), last.left, move.left)
+    return Moves(left, choose(move.right, last.right), choose(move.bias, last.bias), weight)
+
+
+def _latest(moves: Sequence[Moves], r: int) -> Moves:
+    """The ``r`` latest of the steps of one layer, in the order in which they were taken."""
+    rank = moves[-1].left.shape[1]
+    left, right = (torch.cat(side, dim=1) for side in zip(*(m[:2] for m in moves), strict=True))
+    bias = torch.cat([m.bias for m in moves], dim=1)
+    return Moves(left[:, -rank * r :], right[:, -rank * r :], bias[:, -r:])
 
 
 def _extended(
-    layer: FactoredLayer, rows: tuple[Tensor, Tensor] | None, old: int, left: Tensor, right: Tensor
+    layer: FactoredLayer, rows: _Rows, old: int, left: Tensor, right: Tensor
 ) -> FactoredLayer:
-    r"""The layer with two further rows of factors after ``old`` ones; it is a view of ``rows``."""
+    r"""The layer with further rows of factors after ``old`` ones; it is a view of ``rows``."""
     assert rows is not None
-    for buffer, pair in zip(rows, (left, right), strict=True):
-        buffer[:, old : old + 2] = pair
-    size = max(old + 2, MIN_ROWS)
+    new = old + left.shape[1]
+    for buffer, further in zip(rows, (left, right), strict=True):
+        buffer[:, old:new] = further
+    size = max(new, MIN_ROWS)
     return layer._replace(left=rows[0][:, :size], right=rows[1][:, :size])

@@ -14,6 +14,7 @@ from botorch.exceptions import InputDataError, InputDataWarning
 from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
+from botorch_roma.checkpoint import CheckpointFolder
 from botorch_roma.latent import ColumnEncoding, Encoding, NumericEncoding, make_sequence_encoding
 from botorch_roma.latent.space import SequenceEncoding
 from botorch_roma.table import Table
@@ -24,7 +25,11 @@ Bounds = Tensor | Mapping[str, tuple[float, float]]
 
 
 def make_encoding(
-    table: Table, bounds: Tensor, sequences: str | Encoding, latent_options: Mapping[str, Any]
+    table: Table,
+    bounds: Tensor,
+    sequences: str | Encoding,
+    latent_options: Mapping[str, Any],
+    checkpoints: CheckpointFolder | None = None,
 ) -> Encoding | None:
     r"""The encoding of a table's designs, column by column; None for numbers alone.
 
@@ -34,6 +39,7 @@ def make_encoding(
         sequences: ``"one_hot"``, ``"logits"`` or ``"latent"``; an encoding is taken as it is.
         latent_options: Arguments of
             :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
+        checkpoints: Where the trainings of latent spaces are saved; nowhere by default.
     """
     if isinstance(sequences, Encoding):
         return sequences
@@ -46,7 +52,10 @@ def make_encoding(
             continue
         name = "one_hot" if column.kind == "category" else sequences
         tokens = table.X[:, column.place]
-        blocks.append(make_sequence_encoding(name, tokens, column.vocabulary, **latent_options))
+        saved = checkpoints.stage(f"latent-{column.start}") if checkpoints else {}
+        blocks.append(
+            make_sequence_encoding(name, tokens, column.vocabulary, **latent_options, **saved)
+        )
     return ColumnEncoding(blocks).to(table.X)
 
 

@@ -15,24 +15,27 @@ _received: int | None = None
 
 
 @contextmanager
-def finish_on_interrupt() -> Iterator[None]:
+def finish_on_interrupt() -> Iterator[bool]:
     """Within this block the first Ctrl-C (SIGINT) raises nothing, :func:`is_interrupted` tells.
 
     The second raises ``KeyboardInterrupt``, as the first does outside. Without effect other than in
     the main thread, the only one that gets signals, and inside another such block.
+
+    Yields:
+        Whether it has an effect.
     """
     global _received
     if _received is not None or threading.current_thread() is not threading.main_thread():
-        yield
+        yield False
         return
     before = signal.getsignal(signal.SIGINT)
     if before in (signal.SIG_IGN, None):  # as of a job in the background: stay deaf
-        yield
+        yield False
         return
     _received = 0
     signal.signal(signal.SIGINT, _note)
     try:
-        yield
+        yield True
     finally:
         signal.signal(signal.SIGINT, before)
         _received = None

@@ -5,9 +5,11 @@ Named configurations of both stages.
 take their radius, step size and epochs from the table of the paper's tasks, where there is an
 entry; other continuous tasks use the row of Superconductor, other discrete ones that of GFP. Token
 sequences go through a latent space with the published VAE.
-``default`` is ours; ``selected`` is what may become it: an ensemble, a larger radius, a local
-search at the end, and the numbers of updates and rounds chosen by
-:func:`~botorch_roma.selection.select_options`, which costs as much again.
+``default`` is ours: an ensemble of five, steps along the gradient, a large radius, and a few rounds
+of local search where designs hold tokens. ``fast`` is its forerunner, the defaults of the functions
+themselves: one small network, which learns and moves in a fraction of the time. ``selected`` is a
+small ensemble for which :func:`~botorch_roma.selection.select_options` chooses the number of
+updates and of rounds of the local search.
 Common to all presets and not in the paper: start designs and candidates are distinct, bounds hold,
 up to 200 rows are held out to watch the training, and the learning rate of the VAE has a schedule.
 """
@@ -51,7 +53,7 @@ class Preset:
     r"""Keyword arguments of the model, of stage 1 and of stage 2.
 
     Attributes:
-        name: ``"default"``, ``"selected"``, ``"paper"`` or ``"author_code"``.
+        name: ``"default"``, ``"fast"``, ``"selected"``, ``"paper"`` or ``"author_code"``.
         model: For :class:`~botorch_roma.models.RoMAModel`.
         fit: For :func:`~botorch_roma.fit.fit_roma_model`.
         optimize: For :func:`~botorch_roma.optim.optimize_acqf_roma`.
@@ -115,6 +117,8 @@ def _published(
             "num_adaptation_steps": 100,
             "alpha": 1.0,
             "pseudo_label_loss": loss,
+            "early_stop": False,
+            "reuse_steps": 0,
             "lr": settings.lr,
             "num_updates": 500,
             "reencode_every": None,
@@ -151,20 +155,43 @@ def _author_code(settings: PaperSettings, latent_epochs: int) -> Preset:
 
 
 def _default(settings: PaperSettings, latent_epochs: int) -> Preset:
-    return Preset(name="default")
+    return Preset(
+        name="default",
+        model={"hidden_sizes": (128, 128), "num_members": 5},
+        fit={"noise_std": None},
+        optimize={
+            "radius": 0.05,
+            "step_rule": "gradient",
+            "lr": None,
+            "region": None,
+            "num_updates": 100,
+            "local_search_rounds": 5,
+        },
+    )
+
+
+def _small(name: str, num_members: int, select: dict[str, Any] | None, **optimize: Any) -> Preset:
+    """What is ours with small networks, Adam and the noise of the paper."""
+    return Preset(
+        name=name,
+        model={"hidden_sizes": (64, 64), "num_members": num_members},
+        fit={"noise_std": 0.2},
+        optimize={"step_rule": "adam", "region": 4.0, "num_updates": 300, **optimize},
+        select=select,
+    )
+
+
+def _fast(settings: PaperSettings, latent_epochs: int) -> Preset:
+    return _small("fast", 1, None, radius=0.02, lr=0.01, local_search_rounds=0)
 
 
 def _selected(settings: PaperSettings, latent_epochs: int) -> Preset:
-    return Preset(
-        name="selected",
-        model={"num_members": 3},
-        optimize={"radius": 0.05, "lr": 0.015, "num_updates": 300, "local_search_rounds": 50},
-        select={},
-    )
+    return _small("selected", 3, {}, radius=0.05, lr=0.015, local_search_rounds=50)
 
 
 _FACTORIES = {
     "default": _default,
+    "fast": _fast,
     "selected": _selected,
     "paper": _paper,
     "author_code": _author_code,
@@ -184,8 +211,8 @@ def get_preset(
     r"""Look a preset up.
 
     Args:
-        name: ``"default"`` (the defaults of the functions themselves), ``"selected"``,
-            ``"paper"`` or ``"author_code"``.
+        name: ``"default"``, ``"fast"`` (the defaults of the functions themselves),
+            ``"selected"``, ``"paper"`` or ``"author_code"``.
         task: Name of a task of the paper, whose row of :data:`PAPER_SETTINGS` is then used.
         discrete: Whether an unlisted task is discrete.
         num_rows: Number of rows. The paper's tasks take 4,000 to 8,000 minibatches in stage 1 (and

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from botorch.acquisition import PosteriorMean
 from botorch.exceptions import InputDataWarning
 from torch import Tensor
 
+from botorch_roma.checkpoint import DEFAULT_INTERVAL, CheckpointFolder
 from botorch_roma.chunks import chunks
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.inputs import (
@@ -58,6 +60,7 @@ def propose(
     q: int = 128,
     *,
     sequences: Sequence[str] = (),
+    categories: Sequence[str] = (),
     encoding: str | Encoding | None = None,
     encoding_options: Mapping[str, Any] | None = None,
     maximize: bool | None = None,
@@ -74,6 +77,8 @@ def propose(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     record_trajectory: bool | Trajectory = False,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = DEFAULT_INTERVAL,
     keep_on_interrupt: bool = False,
     progress: bool = False,
 ) -> Proposal:
@@ -91,6 +96,8 @@ def propose(
         q: Number of designs to propose.
         sequences: Columns of the data frame that hold sequences of characters, of equal length
             or not.
+        categories: Columns of the data frame that hold categories although they are numbers, or
+            have more values than texts are allowed that nothing is said of.
         encoding: What sequences are for the proxy: ``"one_hot"``, ``"logits"``, or ``"latent"`` (a
             :class:`~botorch_roma.latent.LatentSpace` is trained first); that of the preset by
             default. For tensors of tokens an :class:`~botorch_roma.latent.Encoding`.
@@ -98,7 +105,8 @@ def propose(
             :meth:`LatentSpace.fit <botorch_roma.latent.LatentSpace.fit>`.
         maximize: Whether larger outcomes are better; True by default.
         minimize: The opposite of ``maximize``, for convenience.
-        preset: ``"default"``, ``"selected"``, ``"paper"``, ``"author_code"`` or a
+        preset: ``"default"``, ``"fast"`` (one small network in place of five larger ones),
+            ``"selected"``, ``"paper"``, ``"author_code"`` or a
             :class:`~botorch_roma.presets.Preset`. With one that selects, ``optimize_options`` go
             over what is selected.
         margin: Fraction of the range of the data added to bounds on either side.
@@ -116,6 +124,10 @@ def propose(
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2; an empty
             :class:`~botorch_roma.optim.trajectory.Trajectory` is filled.
+        checkpoint: A folder to save latent spaces, stage 1, the selection and stage 2 to as they go
+            on, and to go on from, see :mod:`botorch_roma.checkpoint`; none by default. What is
+            finished is not computed again. The time budget is that of all runs together.
+        checkpoint_interval: Seconds from one save to the next.
         keep_on_interrupt: Whether Ctrl-C in stage 2 ends it, with a warning, and the candidates
             reached by then are returned; a second one, and one before, raises
             ``KeyboardInterrupt`` as ever.
@@ -128,7 +140,7 @@ def propose(
         InputDataError: Missing columns or values, constant outcome, too few rows, texts that
             are neither categories nor ``sequences``.
         ModelFittingError: If a latent space loses the start designs.
-        ValueError: Bounds, ``q`` or options out of range.
+        ValueError: Bounds, ``q`` or options out of range; checkpoints of another run.
 
     Example:
         >>> proposal = propose(pd.read_csv("designs.csv"), "strength", q=128)
@@ -147,9 +159,21 @@ def propose(
             "`optimize_options` must not hold `fixed_features`, received "
             f"{(optimize_options or {})['fixed_features']!r}; pass it to `propose` itself."
         )
+    for name, given in (("fit_options", fit_options), ("optimize_options", optimize_options)):
+        if "checkpoint" in (given or {}):
+            raise ValueError(
+                f"`{name}` must not hold `checkpoint`, received {(given or {})['checkpoint']!r}; "
+                "pass it to `propose` itself."
+            )
     start = time.monotonic()
     table = read_table(
-        train_X, train_Y, ignore=ignore, sequences=sequences, device=device, dtype=dtype
+        train_X,
+        train_Y,
+        ignore=ignore,
+        sequences=sequences,
+        categories=categories,
+        device=device,
+        dtype=dtype,
     )
     check_training_data(table.X, table.Y)
     num_sequences = sum(c.kind == "sequence" for c in table.parts)
@@ -162,6 +186,8 @@ def propose(
     _check_number(q, table, optimize_options or {})
     if preset.select is not None:
         check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
+    checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
+    earlier = {s: checkpoints.seconds(s) for s in ("latent", "stage-1", "selection")}
     encoding = make_encoding(
         table,
         box,
@@ -173,6 +199,7 @@ def propose(
             **preset.latent,
             **(encoding_options or {}),
         },
+        checkpoints,
     )
     model_settings = {**preset.model, **(model_options or {})}
     with warnings.catch_warnings():
@@ -185,14 +212,16 @@ def propose(
             **{"seed": seed, **model_settings},
         )
 
-    def left(share: float) -> float | None:
+    def left(share: float, *before: str) -> float | None:
+        """What is left of a share of the budget; ``before`` are the stages that are finished."""
         if timeout_sec is None:
             return None
-        return max(share * timeout_sec - (time.monotonic() - start), 1e-3)
+        spent = time.monotonic() - start + sum(earlier[stage] for stage in before)
+        return max(share * timeout_sec - spent, 1e-3)
 
-    fit = {"seed": seed, "timeout_sec": left(0.5), "progress": progress}
+    fit = {"seed": seed, "timeout_sec": left(0.5, "latent"), "progress": progress}
     fit_settings = {**preset.fit, **(fit_options or {})}
-    history = fit_roma_model(model, **{**fit, **fit_settings})
+    history = fit_roma_model(model, **{**fit, **fit_settings, **checkpoints.stage("stage-1")})
     own = {"fixed_features": fixed, "post_processing_func": rounding}
     optimize = {**own, **preset.optimize, **(optimize_options or {})}
     selection = None
@@ -203,7 +232,9 @@ def propose(
             q,
             fit_options=fit_settings,
             optimize_options=optimize,
-            timeout_sec=left(0.75),
+            timeout_sec=left(0.75, "latent", "stage-1"),
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
             progress=progress,
             **preset.select,
         )
@@ -214,10 +245,11 @@ def propose(
     elif record_trajectory:
         trajectory = Trajectory()
     stage_two = {
-        "timeout_sec": left(1.0),
+        "timeout_sec": left(1.0, *earlier),
         "trajectory": trajectory,
         "progress": progress,
         **optimize,
+        **checkpoints.stage("stage-2"),
     }
     with finish_on_interrupt() if keep_on_interrupt else nullcontext():
         candidates, values = optimize_acqf_roma(PosteriorMean(model), box, q, **stage_two)

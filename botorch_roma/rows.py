@@ -1,5 +1,5 @@
 r"""
-What stage 1 reads of a table that is not copied: rows, standardised when they are asked for.
+What stage 1 reads of a table, standardised: all at once, or rows when they are asked for.
 """
 
 from __future__ import annotations
@@ -53,3 +53,31 @@ class StandardizedRows:
         width = self.models[0].train_X.shape[1]
         for part in chunks(index.unsqueeze(-1).expand(-1, width)):  # as many rows as of the table
             yield self[part[:, 0]]
+
+
+@torch.no_grad()
+def standardized_inputs(model: RoMAModel) -> Tensor:
+    r"""Standardised inputs of a model's data, all at once, ``n x e``."""
+    model.eval()
+    return model.standardize_inputs(model.train_X)
+
+
+@torch.no_grad()
+def standardized_outcomes(model: RoMAModel) -> tuple[Tensor, Tensor | None]:
+    r"""Outcomes ``n x m`` of a model's data and the variances of their noise, standardised."""
+    model.eval()
+    T = model.standardize_outcomes(model.train_Y, X=model.train_X)
+    return T, model.standardized_noise_variances()
+
+
+def same_tables(table: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
+    """Whether two tables hold the same, part by part."""
+    return all(
+        a is b or (a is not None and b is not None and torch.equal(a, b))
+        for a, b in zip(table, other, strict=True)
+    )
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts below each other; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])

@@ -1,31 +1,24 @@
 r"""
 Files of fitted models: written at once, checked before they are read, never executed.
 
-A file is one line of text, ``botorch_roma weights <format> <version of the package> <SHA-256 of the
-rest>``, and then names, numbers and tensors as ``torch.save`` writes them. They are read with
-``weights_only=True``, which builds tensors, numbers and texts and nothing else.
+:mod:`botorch_roma.sealed` says what they look like.
 """
 
 from __future__ import annotations
 
-import hashlib
-from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
 from botorch_roma.files import write_atomically
 from botorch_roma.models.roma import RoMAModel
+from botorch_roma.sealed import Kind, seal, unseal
 
-#: Version of the files; it changes with their layout and with what is computed from the weights.
-WEIGHTS_FORMAT: int = 1
-
-_MAGIC = "botorch_roma weights "
+#: The files; the number changes with their layout and with what is computed from the weights.
+WEIGHTS = Kind("weights", 1, "`save_weights`", "fit the model again")
 
 
 def save_weights(model: RoMAModel, path: str | Path, *, force: bool = False) -> None:
@@ -53,12 +46,9 @@ def save_weights(model: RoMAModel, path: str | Path, *, force: bool = False) -> 
             "`model` has not been fitted, its weights are random; call `fit_roma_model(model)` "
             "before `save_weights`."
         )
-    buffer = BytesIO()
-    torch.save({"architecture": _architecture(model), "state": dict(model.state_dict())}, buffer)
-    content = buffer.getvalue()
-    checksum = hashlib.sha256(content).hexdigest()
-    header = f"{_MAGIC}{WEIGHTS_FORMAT} {_package_version()} {checksum}\n".encode()
-    write_atomically(Path(path), lambda p: p.write_bytes(header + content), force=force)
+    content = {"architecture": _architecture(model), "state": dict(model.state_dict())}
+    data = seal(WEIGHTS, content)
+    write_atomically(Path(path), lambda p: p.write_bytes(data), force=force)
 
 
 def load_weights(model: RoMAModel, path: str | Path) -> None:
@@ -95,13 +85,6 @@ def load_weights(model: RoMAModel, path: str | Path) -> None:
     model.load_state_dict(stored["state"])
 
 
-def _package_version() -> str:
-    try:
-        return version("botorch-roma")
-    except PackageNotFoundError:  # run from its source, without being installed
-        return "unknown"
-
-
 def _architecture(model: RoMAModel) -> dict[str, Any]:
     network = model.network
     transforms = {
@@ -124,34 +107,15 @@ def _kinds(state: dict[str, Tensor]) -> set[tuple[str, torch.Size, torch.dtype]]
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any]:
-    """What the file holds, once its header and its checksum fit."""
-
-    def refuse(reason: str) -> InputDataError:
-        return InputDataError(f"The weights {str(path)!r} cannot be read: {reason}.")
-
-    header, _, content = path.read_bytes().partition(b"\n")
-    words = header.decode(errors="replace").removeprefix(_MAGIC).split()
-    if not header.startswith(_MAGIC.encode()) or len(words) != 3:
-        raise refuse("it is no file of `save_weights`; name another one")
-    written, package, checksum = words
-    if written != str(WEIGHTS_FORMAT):
-        raise refuse(
-            f"its format is {written}, of botorch_roma {package}, and {WEIGHTS_FORMAT} is read "
-            "here; use that version, or fit the model again"
-        )
-    if hashlib.sha256(content).hexdigest() != checksum:
-        raise refuse(
-            f"its checksum does not fit its {len(content)} bytes, it is damaged; copy it again, or "
-            "fit the model again"
-        )
+    """What the file holds, if that is an architecture and finite weights."""
+    stored: dict[str, Any] = unseal(WEIGHTS, path, device)
     try:
-        stored = torch.load(BytesIO(content), map_location=device, weights_only=True)
         values = [v for v in stored["state"].values() if v.is_floating_point()]
         finite = all(bool(torch.isfinite(v).all()) for v in values)
         stored["architecture"].items()
-    except Exception as error:  # a foreign pickle can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise refuse(f"it holds no weights ({reason}); fit the model again") from error
+    except Exception as error:  # it can hold anything
+        reason = f"it holds no weights ({error!r}); {WEIGHTS.remedy}"
+        raise WEIGHTS.refusal(path, reason) from error
     if not finite:
-        raise refuse("its weights are not finite; fit the model again")
+        raise WEIGHTS.refusal(path, f"its weights are not finite; {WEIGHTS.remedy}")
     return stored

@@ -18,6 +18,8 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +28,12 @@ from botorch.exceptions import InputDataError, InputDataWarning
 from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from torch import Tensor
 
+from botorch_roma.checkpoint import (
+    DEFAULT_INTERVAL,
+    Checkpoint,
+    CheckpointFolder,
+    open_checkpoint,
+)
 from botorch_roma.chunks import column_std
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.models.roma import RoMAModel
@@ -105,6 +113,8 @@ def select_options(
     fit_options: Mapping[str, Any] | None = None,
     optimize_options: Mapping[str, Any] | None = None,
     timeout_sec: float | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = DEFAULT_INTERVAL,
     progress: bool = False,
 ) -> Selection:
     r"""Choose options of stage 2 for a fitted model, without a query.
@@ -125,6 +135,10 @@ def select_options(
         optimize_options: Arguments of :func:`~botorch_roma.optim.optimize_acqf_roma`.
         timeout_sec: Time budget in seconds: half of it for the fit, the rest for stage 2. Settings
             for which no time is left are not judged.
+        checkpoint: A folder to save the fit and each optimisation to as they go on, and to go on
+            from, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
+            all runs together.
+        checkpoint_interval: Seconds from one save to the next.
         progress: Show progress bars on standard error.
 
     Returns:
@@ -134,7 +148,7 @@ def select_options(
         InputDataError: If too few designs are left, or their outcomes are constant.
         ModelFittingError: If the model has not been fitted.
         UnsupportedError: For a model with several outputs.
-        ValueError: For options out of range; no settings.
+        ValueError: For options out of range; no settings; a checkpoint of another selection.
 
     Example:
         >>> selection = select_options(model, bounds, q=128)
@@ -152,22 +166,29 @@ def select_options(
         )
     if not model.is_fitted:
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
+    checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
-    rest = _fit_to_the_rest(
-        model, order[:left], seed, {"progress": progress, **(fit_options or {})}, timeout_sec
-    )
+    fit = {"progress": progress, **(fit_options or {}), **checkpoints.stage("selection-fit")}
+    before = checkpoints.seconds("selection-fit")
+    rest = _fit_to_the_rest(model, order[:left], seed, fit, timeout_sec)
+    start -= before
     judge, judgements = _Judge(model, order[left:]), list[Judgement]()
     common = {"progress": progress, **(optimize_options or {})}
     for i, changes in enumerate(settings):
-        seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
-        if seconds is not None and seconds <= 0 and judgements:
-            break
-        budget = None if seconds is None else max(seconds / (len(settings) - i), 1e-3)
-        search, options = prepare_search(
-            PosteriorMean(rest), bounds, q, **{**common, **changes, "timeout_sec": budget}
-        )
+        search, options = prepare_search(PosteriorMean(rest), bounds, q, **{**common, **changes})
         start_score = judge(search.start)  # the same for all settings
-        judgements.extend(_judge_along(search, options, judge, i, budget, progress))
+        with open_checkpoint(
+            checkpoints.file(f"selection-{i}"),
+            checkpoint_interval,
+            search.start.device,
+            partial(search.fingerprint, options),
+        ) as file:
+            start -= 0.0 if file is None else file.before
+            seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
+            if seconds is not None and seconds <= 0 and judgements:
+                break
+            budget = None if seconds is None else max(seconds / (len(settings) - i), 1e-3)
+            judgements.extend(_judge_along(search, options, judge, i, budget, progress, file))
     chosen = _choose(judgements)
     return Selection(
         options={
@@ -236,10 +257,11 @@ def _judge_along(
     setting: int,
     timeout_sec: float | None,
     progress: bool,
+    checkpoint: Checkpoint | None,
 ) -> Iterator[Judgement]:
     """Judgements of the batches along the updates, then along the local search from the best."""
     deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
-    result = search.run(options, timeout_sec=timeout_sec, progress=progress)
+    result = search.run(options, timeout_sec=timeout_sec, checkpoint=checkpoint, progress=progress)
     along = [  # without the start designs, which are known
         Judgement(setting, k * result.every, 0, judge(search.designs_of(Z)))
         for k, Z in enumerate(result.snapshots)
@@ -247,7 +269,7 @@ def _judge_along(
     ]
     yield from along
     reached = result.until(_choose(along).num_updates // result.every)
-    for r, X in enumerate(search.refine(search.distinct(reached), options, deadline)):
+    for r, X in enumerate(search.refine(search.distinct(reached), options, deadline, checkpoint)):
         if r:
             yield Judgement(setting, reached.num_updates, r, judge(X))
 

@@ -4,7 +4,8 @@ Tables of measured designs: from tensors or a data frame to tensors with names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,7 +47,7 @@ class Column:
         kind: What it holds. A category is one token, a sequence one token per position.
         start: Its first column in the designs.
         width: Number of its columns in the designs.
-        vocabulary: The tokens of a category or sequence.
+        vocabulary: The tokens of a category (as numbers) or sequence.
         values: The categories, in the order of their tokens.
     """
 
@@ -151,6 +152,7 @@ def read_table(
     *,
     ignore: list[str] | None = None,
     sequences: Sequence[str] = (),
+    categories: Sequence[str] = (),
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Table:
@@ -161,7 +163,9 @@ def read_table(
         train_Y: Outcomes ``n x 1`` or ``n``, or the name of a column.
         ignore: Columns of the data frame to leave out.
         sequences: Columns of the data frame that hold sequences, one character a symbol. Other
-            columns of texts are categories.
+            columns of texts are categories, where the texts repeat.
+        categories: Columns of the data frame that hold categories, however many these are, or
+            though they are numbers (of a machine, say).
         device: Where to put the tensors.
         dtype: Their precision; double for a data frame by default.
 
@@ -170,12 +174,13 @@ def read_table(
             2**53, wrong types, texts that are rather names than categories, sequences that are
             empty.
     """
+    named = {"ignore": ignore or [], "sequences": sequences, "categories": categories}
     if isinstance(train_X, Tensor):
         if not isinstance(train_Y, Tensor):
             raise InputDataError(
                 f"`train_Y` must be a tensor where `train_X` is one, received {train_Y!r}."
             )
-        for name, given in (("ignore", ignore), ("sequences", sequences)):
+        for name, given in named.items():
             if given:
                 raise InputDataError(
                     f"`{name}` needs a data frame, received a tensor and {list(given)}."
@@ -189,14 +194,13 @@ def read_table(
         X = train_X.to(device=device, dtype=dtype)
         parts = [Column(f"x{i}", "number", i) for i in range(X.shape[-1] if X.dim() else 0)]
         return Table(X, Y.to(device=device, dtype=dtype), parts, "y")
-    return _from_frame(train_X, train_Y, ignore or [], sequences, device, dtype or torch.double)
+    return _from_frame(train_X, train_Y, named, device, dtype or torch.double)
 
 
 def _from_frame(
     frame: pd.DataFrame,
     objective: Tensor | str,
-    ignore: list[str],
-    sequences: Sequence[str],
+    named: dict[str, Sequence[str]],
     device: str | torch.device | None,
     dtype: torch.dtype,
 ) -> Table:
@@ -215,30 +219,16 @@ def _from_frame(
     repeated = frame.columns[frame.columns.duplicated()].tolist()
     if repeated:
         raise InputDataError(f"The table has several columns named {repeated[0]!r}; rename them.")
-    for name in (objective, *ignore, *sequences):
-        if name not in frame.columns:
-            raise InputDataError(
-                f"The table has no column {name!r}; its columns are "
-                f"{_shorten(list(frame.columns))}."
-            )
-    for argument, names in (("ignore", ignore), ("sequences", sequences)):
-        if objective in names:
-            raise InputDataError(
-                f"`{argument}` names the objective {objective!r}; leave one of them out."
-            )
-    both = [name for name in sequences if name in ignore]
-    if both:
-        raise InputDataError(
-            f"`ignore` and `sequences` both name {both}; leave each out of one of them."
-        )
-    frame = frame.drop(columns=ignore)
+    _check_named(list(frame.columns), objective, named)
+    frame = frame.drop(columns=list(named["ignore"]))
     outcome = _numbers(frame, objective, "name another column")
     Y = torch.tensor(outcome, dtype=dtype, device=device).unsqueeze(-1)
     blocks: list[Tensor] = []
     parts: list[Column] = []
     start = 0
     for name in frame.columns.drop(objective):
-        block, part = _read_column(frame, name, start, is_sequence=name in sequences)
+        said = next((kind for kind, names in named.items() if name in names), None)
+        block, part = _read_column(frame, name, start, said)
         blocks.append(block.to(dtype=dtype))
         parts.append(part)
         start += block.shape[1]
@@ -250,14 +240,34 @@ def _from_frame(
     return Table(torch.cat(blocks, dim=1).to(device), Y, parts, objective)
 
 
+def _check_named(columns: list[str], objective: str, named: Mapping[str, Sequence[str]]) -> None:
+    """Raise for arguments that name columns which are not there, or are something else."""
+    for name in (objective, *itertools.chain(*named.values())):
+        if name not in columns:
+            raise InputDataError(
+                f"The table has no column {name!r}; its columns are {_shorten(columns)}."
+            )
+    for argument, names in named.items():
+        if objective in names:
+            raise InputDataError(
+                f"`{argument}` names the objective {objective!r}; leave one of them out."
+            )
+    for (one, names), (other, others) in itertools.combinations(named.items(), 2):
+        both = [name for name in names if name in others]
+        if both:
+            raise InputDataError(
+                f"`{one}` and `{other}` both name {both}; leave each out of one of them."
+            )
+
+
 def _read_column(
-    frame: pd.DataFrame, name: str, start: int, *, is_sequence: bool
+    frame: pd.DataFrame, name: str, start: int, said: str | None
 ) -> tuple[Tensor, Column]:
-    r"""A column as designs ``n x width``, and what it is."""
+    r"""A column as designs ``n x width``, and what it is: what is said of it, if anything."""
     from pandas.api import types
 
     column = frame[name]
-    if is_sequence:
+    if said == "sequences":
         strings = _complete(column, name).tolist()
         try:
             vocabulary = Vocabulary.from_strings(strings)
@@ -265,7 +275,11 @@ def _read_column(
             raise InputDataError(f"The column {name!r} cannot hold sequences: {error}") from None
         tokens = vocabulary.tokenize(strings)
         return tokens, Column(name, "sequence", start, tokens.shape[1], vocabulary)
-    if types.is_numeric_dtype(column) and not types.is_complex_dtype(column):
+    if said == "categories":
+        if _is_real(column):
+            _numbers(frame, name)  # finite
+        return _read_categories(_complete(column, name), name, start, sure=True)
+    if _is_real(column):
         kind: Kind = "number"
         if types.is_bool_dtype(column):
             kind = "boolean"
@@ -276,27 +290,40 @@ def _read_column(
     return _read_categories(_complete(column, name), name, start)
 
 
-def _read_categories(column: pd.Series[Any], name: str, start: int) -> tuple[Tensor, Column]:
+def _read_categories(
+    column: pd.Series[Any], name: str, start: int, *, sure: bool = False
+) -> tuple[Tensor, Column]:
+    """A column of categories; unless that is sure, only texts that repeat are taken for such."""
     from pandas.api import types
 
     is_text = types.is_string_dtype(column) or isinstance(column.dtype, types.CategoricalDtype)
-    if not is_text:
+    if not (is_text or (sure and _is_real(column))):
         raise InputDataError(
             f"The column {name!r} is not numeric ({_first_text(column)}), nor does it hold texts; "
             "leave it out with `ignore`, or encode it as numbers."
         )
     values = sorted(set(column.tolist()), key=str)
     names = len(values) > MAX_RARE_CATEGORIES and 2 * len(values) > len(column)
-    if len(values) > MAX_CATEGORIES or names or 1 < len(values) == len(column):
+    names |= len(values) > MAX_CATEGORIES or 1 < len(values) == len(column)
+    if names and not sure:
         raise InputDataError(
             f"The column {name!r} is not numeric ({_first_text(column)}) and holds {len(values)} "
             f"different texts in {len(column)} rows, too many for categories; correct its values, "
-            "leave it out with `ignore`, or name it in `sequences`."
+            "leave it out with `ignore`, or name it in `sequences` or, if they are categories all "
+            "the same, in `categories`."
         )
-    vocabulary = Vocabulary([str(v) or "(empty)" for v in values])
+    digits = len(str(len(values)))  # as many for all: a text that begins with another is no matter
+    vocabulary = Vocabulary([f"{i:0{digits}d}" for i in range(len(values))])
     number = {v: i for i, v in enumerate(values)}
     tokens = torch.tensor([[number[v]] for v in column.tolist()])
     return tokens, Column(name, "category", start, 1, vocabulary, tuple(values))
+
+
+def _is_real(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers (or booleans)."""
+    from pandas.api import types
+
+    return types.is_numeric_dtype(column) and not types.is_complex_dtype(column)
 
 
 def _complete(column: pd.Series[Any], name: str) -> pd.Series[Any]:
@@ -315,7 +342,7 @@ def _numbers(frame: pd.DataFrame, name: str, other: str = "leave it out with `ig
     from pandas.api import types
 
     column = frame[name]
-    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+    if not _is_real(column):
         raise InputDataError(
             f"The column {name!r} is not numeric ({_first_text(column)}); correct its values, or "
             f"{other}."

@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from botorch.logging import logger
-from scipy.stats import rankdata
 from torch import Tensor
 
+from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.closed_form import (
     FirstLayer,
     TrainingLoss,
@@ -30,15 +30,19 @@ from botorch_roma.closed_form import (
     training_loss,
 )
 from botorch_roma.graphs import Recorder
+from botorch_roma.history import FitHistory, rank_correlation
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
-from botorch_roma.rows import StandardizedRows
+from botorch_roma.rows import (
+    StandardizedRows,
+    joined,
+    same_tables,
+    standardized_inputs,
+    standardized_outcomes,
+)
 from botorch_roma.validation import check_int
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Keep = Literal["last", "best"]
 
@@ -48,37 +52,6 @@ DEFAULT_NUM_BATCHES: int = 5_000
 
 #: Rows predicted at once.
 PREDICTED_ROWS: int = 8192
-
-
-@dataclass
-class FitHistory:
-    r"""What happened during :func:`~botorch_roma.fit.fit_roma_model`, one entry per finished epoch.
-
-    Attributes:
-        loss: Mean training loss at the perturbed weights, on noisy inputs.
-        validation_loss: Loss on the held-out rows (on the training rows where none are held
-            out), plain weights and inputs.
-        rank_correlation: Spearman correlation of prediction and outcome on the same rows.
-        seconds: Wall time since the start.
-        best_epoch: Epoch with the lowest validation loss, counted from 0 (mean over networks).
-        timed_out: Whether ``timeout_sec`` ended the training; the best state was kept then.
-        validation_indices: Indices of the held-out rows.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation_loss: list[float] = field(default_factory=list)
-    rank_correlation: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    timed_out: bool = False
-    validation_indices: list[int] = field(default_factory=list)
-
-    def to_frame(self) -> pd.DataFrame:
-        """The curves as a data frame with one row per epoch."""
-        import pandas as pd
-
-        names = ("loss", "validation_loss", "rank_correlation", "seconds")
-        return pd.DataFrame({name: getattr(self, name) for name in names})
 
 
 class _Validation(NamedTuple):
@@ -137,6 +110,8 @@ class Training:
             for seed in seeds
             for e in range(self.members)
         ]
+        self._before_order: list[Tensor] = []
+        self._after_order: list[Tensor] = []
 
     def _load_data(self, num_validation: int | None) -> None:
         n = self.models[0].train_X.shape[0]
@@ -150,20 +125,20 @@ class Training:
             )
         self.Z: Tensor | StandardizedRows
         if all(model.copies_data for model in self.models):
-            tables: list[Table] = []
+            tables: list[tuple[Tensor, Tensor, Tensor | None]] = []
             for model in self.models:
-                table = (_standardized(model), *_outcomes(model))
-                tables.append(tables[0] if tables and _same(table, tables[0]) else table)
+                table = (standardized_inputs(model), *standardized_outcomes(model))
+                tables.append(tables[0] if tables and same_tables(table, tables[0]) else table)
             if all(table is tables[0] for table in tables):
                 tables = tables[:1]
-            self.Z = _joined([Z for Z, _, _ in tables])
+            self.Z = joined([Z for Z, _, _ in tables])
             outcomes = [(T, V) for _, T, V in tables]
         else:
             self.Z = StandardizedRows(self.models)
-            outcomes = [_outcomes(model) for model in self.models]
-        self.T = _joined([T for T, _ in outcomes])
+            outcomes = [standardized_outcomes(model) for model in self.models]
+        self.T = joined([T for T, _ in outcomes])
         known = [V for _, V in outcomes if V is not None]
-        self.V = _joined(known) if known else None
+        self.V = joined(known) if known else None
         if self.V is not None and self.loss == "listnet":
             raise UnsupportedError(
                 "`loss` is 'listnet', which ranks outcomes and has no use for `train_Yvar`, the "
@@ -211,28 +186,86 @@ class Training:
         return max(20, -(-DEFAULT_NUM_BATCHES // batches))
 
     def run(
-        self, epochs: int, keep: Keep, timeout_sec: float | None, progress: bool
+        self,
+        epochs: int,
+        keep: Keep,
+        timeout_sec: float | None,
+        progress: bool,
+        checkpoint: Checkpoint | None = None,
     ) -> list[FitHistory]:
-        """Train; one history per model."""
-        start = time.monotonic()
-        histories = [FitHistory(validation_indices=v.indices) for v in self.validation]
+        """Train, from where a checkpoint left it; one history per model."""
+        self._histories = [FitHistory(validation_indices=v.indices) for v in self.validation]
         self._best = self.theta.clone()
         self._best_loss = torch.full_like(self.theta[:, 0], torch.inf)
-        timed_out = False
-        for epoch in track(range(epochs), total=epochs, description="stage 1", enabled=progress):
+        self._total, self._batches = torch.zeros_like(self._best_loss), 0
+        start, save = time.monotonic(), None
+        if checkpoint is not None:
+            start -= checkpoint.before
+            if "training" in checkpoint.parts and self._restore(checkpoint.parts["training"]):
+                return self._histories
+            save = partial(checkpoint.offer, "training", self._state)
+        first, timed_out = len(self._histories[0].loss), False
+        bar = track(
+            range(first, epochs),
+            total=epochs - first,
+            description="stage 1",
+            enabled=progress,
+            shorter=None
+            if timeout_sec is not None
+            else "fewer `epochs`, single precision, or `timeout_sec`",
+        )
+        for epoch in bar:
             deadline = None if timeout_sec is None else start + timeout_sec
-            loss, finished = self._epoch(deadline)
-            self._record(histories, epoch, loss, start)
+            loss, finished = self._epoch(deadline, save)
+            self._record(self._histories, epoch, loss, start)
             late = deadline is not None and time.monotonic() >= deadline
             if not finished or (late and epoch + 1 < epochs):
                 timed_out = True
                 logger.info(f"fit_roma_model: time budget used up in epoch {epoch}.")
                 break
-        for history in histories:
+        for history in self._histories:
             history.timed_out = timed_out
         if keep == "best" or timed_out:
             self.theta.copy_(self._best)
-        return histories
+        if checkpoint is not None:
+            checkpoint.finish("training", self._result(), timed_out=timed_out)
+        return self._histories
+
+    def _result(self) -> dict[str, Any]:
+        return {"theta": self.theta, "histories": [vars(h) for h in self._histories]}
+
+    def _state(self) -> dict[str, Any]:
+        """All that the rest of the training depends on, in the middle of an epoch."""
+        return {
+            **self._result(),
+            "finished": False,
+            "best": self._best,
+            "best_loss": self._best_loss,
+            "total": self._total,
+            "batches": self._batches,
+            "optimizer": self.optimizer.state_dict(),
+            "generators_before": self._before_order,
+            "generators": [g.get_state() for g in self.generators],
+        }
+
+    def _restore(self, state: dict[str, Any]) -> bool:
+        """Take up a training; whether it is finished."""
+        self._histories = [FitHistory(**h) for h in state["histories"]]
+        self.theta.copy_(state["theta"])
+        if state["finished"]:
+            return True
+        self._best.copy_(state["best"])
+        self._best_loss.copy_(state["best_loss"])
+        self._total.copy_(state["total"])
+        self._batches = state["batches"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._set_generators(state["generators_before"])
+        self._after_order = state["generators"]
+        return False
+
+    def _set_generators(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self.generators, states, strict=True):
+            generator.set_state(state)
 
     def _record(self, histories: list[FitHistory], epoch: int, loss: Tensor, start: float) -> None:
         results = [self._validate(m) for m in range(len(self.models))]
@@ -254,22 +287,33 @@ class Training:
             history.rank_correlation.append(correlation)
             history.seconds.append(time.monotonic() - start)
 
-    def _epoch(self, deadline: float | None) -> tuple[Tensor, bool]:
+    def _epoch(
+        self, deadline: float | None, save: Callable[[], None] | None
+    ) -> tuple[Tensor, bool]:
         r"""One pass over the data: mean loss of each network, and whether the pass was finished."""
         n = self.num_rows
+        if save is not None:
+            self._before_order = [g.get_state() for g in self.generators]
         order = torch.stack(
             [
                 self.rows[i // self.members][torch.randperm(n, generator=g, device=self.Z.device)]
                 for i, g in enumerate(self.generators)
             ]
         )
-        total, count = torch.zeros_like(self.theta[:, 0]), 0
-        for rows in order.split(self.batch_size, dim=1):
-            total += self._step(rows) * rows.shape[1]
-            count += rows.shape[1]
+        if self._after_order:  # the first batches of this epoch have been seen
+            self._set_generators(self._after_order)
+            self._after_order = []
+        for rows in order.split(self.batch_size, dim=1)[self._batches :]:
+            self._total += self._step(rows) * rows.shape[1]
+            self._batches += 1
+            if save is not None:
+                save()
             if deadline is not None and time.monotonic() >= deadline:
                 break
-        return total / count, count == n
+        count = min(n, self._batches * self.batch_size)
+        mean = self._total / count
+        self._total, self._batches = torch.zeros_like(mean), 0
+        return mean, count == n
 
     def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         r"""Noisy inputs ``S x b x d``, targets and noise variances ``S x b``, for rows ``ME x b``.
@@ -441,46 +485,8 @@ class Training:
             model.fitted.fill_(True)
 
 
-Table = tuple[Tensor, Tensor, Tensor | None]
-
-
-@torch.no_grad()
-def _standardized(model: RoMAModel) -> Tensor:
-    """Standardised inputs of a model's data, all at once."""
-    model.eval()
-    return model.standardize_inputs(model.train_X)
-
-
-@torch.no_grad()
-def _outcomes(model: RoMAModel) -> tuple[Tensor, Tensor | None]:
-    """Outcomes and known noise variances of a model's data, standardised."""
-    model.eval()
-    T = model.standardize_outcomes(model.train_Y, X=model.train_X)
-    return T, model.standardized_noise_variances()
-
-
-def _same(table: Table, other: Table) -> bool:
-    return all(
-        a is b or (a is not None and b is not None and torch.equal(a, b))
-        for a, b in zip(table, other, strict=True)
-    )
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Parts below each other; a single one is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat([*parts])
-
-
 def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:
     r"""New initial weights, without touching those of the model."""
     network = copy.deepcopy(model.network)
     network.reset_parameters(model.network_seeds(seed))
     return network.weights
-
-
-def rank_correlation(prediction: Tensor, outcome: Tensor) -> float:
-    r"""Spearman's rank correlation of two vectors; NaN where one of them is constant."""
-    ranks = [torch.as_tensor(rankdata(t.detach().cpu().numpy())) for t in (prediction, outcome)]
-    if min(r.std(correction=0).item() for r in ranks) == 0.0:
-        return float("nan")
-    return torch.corrcoef(torch.stack(ranks))[0, 1].item()

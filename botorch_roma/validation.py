@@ -63,6 +63,13 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return str(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value``, or raise ``ValueError`` if it is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False, received {value!r}.")
+    return value
+
+
 def check_device(name: str, value: str | torch.device | None) -> None:
     """Raise ``ValueError`` if nothing can be put on the device ``value``."""
     try:

@@ -19,6 +19,9 @@ from hypothesis import HealthCheck, settings
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from botorch_roma import Proposal
     from botorch_roma.latent import LatentSpace, Vocabulary
     from botorch_roma.tasks.oracle_networks import OracleSettings
     from botorch_roma.tasks.trained_oracle import TrainedOracle
@@ -134,6 +137,52 @@ def lossless_space() -> Callable[..., LatentSpace]:
             vae.decoder[0].weight.copy_(of_tokens)
         history = VAEHistory([0.0], [1.0], [0.75], [0.0], num_validation=4)
         return LatentSpace(vae, vocabulary, tokens, history, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def X() -> torch.Tensor:
+    """30 designs of three inputs of very different scales; nothing may change them."""
+    unit = torch.rand(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    return unit * torch.tensor([1.0, 10.0, 200.0]) - torch.tensor([0.0, 5.0, 0.0])
+
+
+@pytest.fixture(scope="session")
+def Y(X: torch.Tensor) -> torch.Tensor:
+    """Their outcomes, ``30 x 1``."""
+    scaled = (X - X.mean(dim=0)) / X.std(dim=0)
+    return 3.0 - (scaled - 0.5).square().sum(dim=-1, keepdim=True)
+
+
+@pytest.fixture(scope="session")
+def frame(X: torch.Tensor, Y: torch.Tensor) -> pd.DataFrame:
+    """The same as a table."""
+    import pandas as pd
+
+    return pd.DataFrame(torch.cat([X, Y], dim=1).numpy(), columns=["a", "b", "c", "y"])
+
+
+@pytest.fixture(scope="session")
+def fast() -> dict[str, Any]:
+    """Arguments of ``propose`` that make a run short; nothing may change them."""
+    from botorch_roma import Preset
+
+    return {
+        "preset": Preset("plain"),  # what the functions do by themselves
+        "fit_options": {"epochs": 5, "num_ascent_steps": 1, "batch_size": 16},
+        "model_options": {"hidden_sizes": (8,)},
+        "optimize_options": {"num_updates": 5, "num_adaptation_steps": 2, "lr": 0.05},
+    }
+
+
+@pytest.fixture(scope="session")
+def make(fast: dict[str, Any]) -> Callable[..., Proposal]:
+    """``propose`` with short training, of four designs where nothing else is said."""
+    from botorch_roma import propose
+
+    def make(train_X: Any, train_Y: Any, *args: Any, **kwargs: Any) -> Proposal:
+        return propose(train_X, train_Y, *args, **{"q": 4, **fast, **kwargs})
 
     return make
 

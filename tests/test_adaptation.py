@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from botorch_roma import AdaptedRoMAModel, RoMAModel, adapt_roma_model
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.network import ACTIVATIONS, StackedWeights
 from botorch_roma.perturbation import relative_distances
-from botorch_roma.reference import reference_adapt
+from botorch_roma.reference import reference_adapt, reference_objective
 
 MODES = ["per_candidate", "shared"]
 LOSSES = ["squared_error", "nll"]
@@ -273,6 +273,207 @@ class TestFirstLayer:
             torch.testing.assert_close(mean.double(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_early_stop(mode: Any) -> None:
+    """In plain inputs and in the reduced first layer alike, and not without being asked for."""
+    model, X = make_model(d=9, num_members=3), candidates(6, 9)
+    means = []
+    for early_stop, first_layer in ((True, "dense"), (True, "reduced"), (False, "dense")):
+        adapted = adapt_roma_model(
+            model,
+            X,
+            radius=0.8,
+            num_steps=5,
+            mode=mode,
+            first_layer=first_layer,  # type: ignore[arg-type]
+            early_stop=early_stop,
+        )
+        means.append(adapted.candidate_moments(model.standardize_inputs(X).unsqueeze(1))[0])
+    torch.testing.assert_close(means[0], means[1], rtol=1e-9, atol=1e-10)
+    same = torch.isclose(means[0], means[2]).float().mean()
+    assert 0.0 <= same < 1.0
+
+
+Walk = list[tuple[Tensor, Tensor]]
+
+
+def walk(model: RoMAModel, length: int = 5, b: int = 3) -> Walk:
+    """Standardised candidates ``B x d`` and pseudo labels ``S x B``, update by update."""
+    d, s = model.train_X.shape[1], model.network.num_networks
+    start = draw(b, d, seed=7) - 0.5
+    steps = [0.2 * (draw(b, d, seed=i) - 0.5) for i in range(length)]
+    return [
+        (start + torch.stack(steps[: i + 1]).sum(dim=0), draw(s, b, seed=20 + i))
+        for i in range(length)
+    ]
+
+
+def plain_reuse(
+    center: list[Tensor],
+    path: Walk,
+    *,
+    radius: float,
+    num_steps: int,
+    reuse_steps: int,
+    project: bool,
+    **options: Any,
+) -> list[list[Tensor]]:
+    """One network and candidate by autograd: the weights at every update of a path."""
+    moves: list[list[Tensor]] = []
+    adapted = []
+    for z, label in path:
+        moves = moves[len(moves) - reuse_steps :] if moves else []
+        if project:  # the rows of the first layer, onto those of the fitted one and the candidate
+            span = torch.linalg.qr(torch.cat([center[0], z.unsqueeze(0)]).mT).Q
+            moves = [[first @ span @ span.mT, *rest] for first, *rest in moves]
+        while len(moves) < num_steps:
+            leaves = [
+                torch.stack([c, *(m[i] for m in moves)]).sum(dim=0).requires_grad_()
+                for i, c in enumerate(center)
+            ]
+            network = StackedWeights.from_tensors(leaves)
+            objective = reference_objective(network, z, label, **options)
+            gradients = torch.autograd.grad(objective, leaves, allow_unused=True)
+            moves.append(
+                [
+                    torch.zeros_like(c)
+                    if g is None or g.norm() == 0
+                    else -radius / num_steps * c.norm() * g / g.norm()
+                    for c, g in zip(center, gradients, strict=True)
+                ]
+            )
+        adapted.append([c + sum(m[i] for m in moves) for i, c in enumerate(center)])
+    return adapted
+
+
+class TestReuse:
+    options: ClassVar[dict[str, Any]] = {"radius": 0.2, "num_steps": 4}
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
+    @pytest.mark.parametrize("form", ["dense", "factored"])
+    @pytest.mark.parametrize("reuse_steps", [1, 3])
+    def test_is_the_plain_loop(
+        self, reuse_steps: int, form: Any, first_layer: Any, loss: Any
+    ) -> None:
+        model = make_model(d=9, num_members=2)
+        options = {**self.options, "reuse_steps": reuse_steps, "alpha": 0.7}
+        adaptation = Adaptation(
+            model,
+            weight_form=form,
+            first_layer=first_layer,
+            pseudo_label_loss=loss,
+            **options,
+        )
+        path = walk(model)
+        got = [adaptation(Z, labels).dense_weights() for Z, labels in path]
+        for s in range(2):
+            center = [t[s].detach() for t in model.network.weights.tensors()]
+            for b in range(3):
+                expected = plain_reuse(
+                    center,
+                    [(Z[b], labels[s, b]) for Z, labels in path],
+                    project=first_layer == "reduced",
+                    loss=loss,
+                    activation=ACTIVATIONS["softplus"],
+                    **options,
+                )
+                for weights, reference in zip(got, expected, strict=True):
+                    rows = zip(weights.tensors(), reference, center, strict=True)
+                    for tensor, other, start in rows:
+                        assert (tensor[3 * s + b] - other).norm() <= 1e-9 * start.norm()
+
+    @given(
+        d=st.integers(1, 12),
+        first_layer=st.sampled_from(["dense", "reduced"]),
+        form=st.sampled_from(["dense", "factored", "auto"]),
+        loss=st.sampled_from(LOSSES),
+        num_steps=st.integers(2, 6),
+        data=st.data(),
+        scale=st.sampled_from([0.0, 1e-9, 1.0, 1e4]),
+        radius=st.floats(1e-6, 1.5),
+    )
+    def test_ball(
+        self,
+        d: int,
+        first_layer: Any,
+        form: Any,
+        loss: Any,
+        num_steps: int,
+        data: Any,
+        scale: float,
+        radius: float,
+    ) -> None:
+        """However far the candidates go, in the span of the first layer and outside of it."""
+        model = make_model(d=d, num_members=2)
+        adaptation = Adaptation(
+            model,
+            radius=radius,
+            num_steps=num_steps,
+            reuse_steps=data.draw(st.integers(1, num_steps - 1)),
+            first_layer=first_layer,
+            weight_form=form,
+            pseudo_label_loss=loss,
+        )
+        inside = (in_the_row_space(model, 3) - model.x_mean) / model.x_std
+        for i, (Z, labels) in enumerate(walk(model)):
+            adapted = adaptation(inside if i == 2 else scale * Z, labels)
+            distances = relative_distances(adapted.dense_weights(), center(adapted))
+            assert distances.max() <= radius * (1 + 1e-6) + 1e-14
+
+    @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
+    def test_none_is_a_restart_at_every_update(self, first_layer: Any) -> None:
+        model = make_model(d=9)
+        options = {"first_layer": first_layer, **self.options}
+        adaptation = Adaptation(model, reuse_steps=0, **options)
+        for Z, labels in walk(model):
+            alone = Adaptation(model, **options)(Z, labels)
+            both = zip(
+                adaptation(Z, labels).weights.tensors(), alone.weights.tensors(), strict=True
+            )
+            assert all(torch.equal(a, b) for a, b in both)
+
+    @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
+    def test_deterministic_and_new_for_other_candidates(self, first_layer: Any) -> None:
+        model = make_model(d=9)
+        options = {"first_layer": first_layer, "reuse_steps": 3, **self.options}
+        path, other = walk(model), walk(model, b=2)[0]
+        results = []
+        for _ in range(2):
+            adaptation = Adaptation(model, **options)
+            results.append([adaptation(*update).weights for update in path])
+        for one, again in zip(*results, strict=True):
+            for a, b in zip(one.tensors(), again.tensors(), strict=True):
+                assert torch.equal(a, b)
+        fresh = Adaptation(model, **options)(*other).weights
+        for a, b in zip(adaptation(*other).weights.tensors(), fresh.tensors(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_returned_weights_stay_as_they_are(self) -> None:
+        model = make_model(d=9)
+        for form in ("dense", "factored"):
+            adaptation = Adaptation(model, weight_form=form, reuse_steps=3, **self.options)
+            first = adaptation(*walk(model)[0]).weights
+            before = first.map(torch.clone)
+            for update in walk(model)[1:]:
+                adaptation(*update)
+            for a, b in zip(first.tensors(), before.tensors(), strict=True):
+                assert torch.equal(a, b)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"reuse_steps": -1}, "`reuse_steps` must be an integer of at least 0, received -1"),
+            ({"reuse_steps": 4}, "`reuse_steps` must be below `num_steps`, .* 4, .*, received 4"),
+            ({"mode": "shared"}, "`reuse_steps` needs .*per_candidate.*, received 2 and 'shared'"),
+            ({"early_stop": True}, "`reuse_steps` needs all steps .*, received 2 and `early_stop"),
+        ],
+    )
+    def test_what_does_not_go_with_it(self, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            Adaptation(make_model(), **{"reuse_steps": 2, **self.options, **options})
+
+
 class TestFittedModelIsUntouched:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
@@ -439,6 +640,7 @@ class TestBadInput:
             ({"num_steps": 2.0}, "`num_steps` must be an integer .*received 2.0"),
             ({"alpha": -1.0}, "`alpha` must be a finite number at least 0, received -1.0"),
             ({"alpha": float("inf")}, "`alpha` must be a finite number .*received inf"),
+            ({"early_stop": None}, "`early_stop` must be True or False, received None"),
             ({"mode": "each"}, r"`mode` must be one of \['per_candidate', .*received 'each'"),
             (
                 {"pseudo_label_loss": "mse"},

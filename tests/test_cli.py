@@ -23,6 +23,7 @@ from botorch_roma.benchmark.jobs import run_job
 from botorch_roma.benchmark.store import MEASURED
 from botorch_roma.files import read_frame, write_frame
 from botorch_roma.latent import LatentSpace
+from botorch_roma.page import Run
 
 OPTIMIZE = {"num_updates": 4, "num_adaptation_steps": 2}
 
@@ -333,6 +334,23 @@ def test_fixed_category_and_bounds_of_a_number(tmp_path: Path, words: str) -> No
     table = read_proposals(tmp_path / "candidates.csv")
     assert table["kind"].tolist() == ["fir"] * 4
     assert table["a"].between(0.2, 0.4).all()
+
+
+def test_categories_that_are_numbers(tmp_path: Path) -> None:
+    """More than texts may have that nothing is said of; they come back as the file has them."""
+    codes = [f"{i:03d}" for i in range(120)] * 2
+    frame = pd.DataFrame({"code": codes, "a": range(240), "y": [i % 7 for i in range(240)]})
+    frame.to_csv(tmp_path / "codes.csv", index=False)
+    options = ["--category", "code", "--fix", "code=007", "--num", "4", "--json"]
+    text = invoke("propose", "codes.csv", "--objective", "y", *options)
+    summary = strict_json(text)
+    assert summary["categories"] == ["code"]
+    assert [row["code"] for row in summary["candidates"]] == ["007"] * 4
+    assert read_frame(tmp_path / "candidates.csv", texts=["code"])["code"].tolist() == ["007"] * 4
+    (tmp_path / "run.json").write_text(text, "utf-8")
+    saved = Run.read(tmp_path / "run.json")
+    assert saved.table.parts[0].kind == "category"
+    assert saved.candidates[:, 0].tolist() == [7.0] * 4
 
 
 def test_latent_space(

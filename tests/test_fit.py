@@ -18,13 +18,13 @@ from botorch_roma import FitHistory, RoMAModel, fit_roma_model
 from botorch_roma import training as training_module
 from botorch_roma.closed_form import head_gradient, training_gradient
 from botorch_roma.fit import fit_roma_models
+from botorch_roma.history import rank_correlation
 from botorch_roma.perturbation import (
     relative_distances,
     stacked_norms,
     step_coefficients,
     step_lengths,
 )
-from botorch_roma.training import rank_correlation
 
 N, D = 40, 2
 
@@ -241,6 +241,12 @@ class TestTraining:
         assert stacked.mean().abs() < 0.01
         assert stacked.std().item() == pytest.approx(0.3, rel=0.03)
         assert not torch.allclose(stacked[:, 0], stacked[:, 1])
+
+    def test_noise_of_one_length_whatever_the_number_of_inputs(self) -> None:
+        by_rule, by_hand = make_model(), make_model()
+        fit(by_rule, noise_std=None)
+        fit(by_hand, noise_std=0.5 / by_hand.train_X.shape[1] ** 0.5)
+        assert_equal_weights(by_rule, by_hand)
 
     def test_batches_cover_the_data_once_an_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[Tensor] = []

@@ -98,6 +98,9 @@ def test_recorded_once_for_each_shape(gpu: torch.device) -> None:
     [
         (6, (16, 16), {}),
         (200, (16, 16), {}),  # in the span of the first layer
+        (6, (16, 16), {"early_stop": True, "radius": 0.5}),
+        (6, (16, 16), {"reuse_steps": 8, "weight_form": "dense"}),
+        (200, (16, 16), {"reuse_steps": 8, "weight_form": "factored"}),
         (6, (512, 512), {"weight_form": "factored"}),
         (6, (2048, 2048), {}),  # where the free memory is asked for
         (6, (16,), {"mode": "shared", "pseudo_label_loss": "nll"}),
@@ -150,12 +153,16 @@ def waits(function: Callable[[], object]) -> list[str]:
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:.*Profiler clears events")
 @pytest.mark.parametrize("replay", [False, True])
-def test_the_inner_loop_does_not_wait(gpu: torch.device, replay: bool) -> None:
+@pytest.mark.parametrize("options", [{}, {"early_stop": True}, {"reuse_steps": 5}])
+def test_the_inner_loop_does_not_wait(
+    gpu: torch.device, options: dict[str, Any], replay: bool
+) -> None:
     model = make_model(gpu, 60, num_members=2)
     model.fitted.fill_(True)
-    adaptation, Z = Adaptation(model, replay=replay), torch.randn(128, 60, device=gpu)
+    adaptation = Adaptation(model, replay=replay, **options)
+    Z = torch.randn(128, 60, device=gpu)
     labels = torch.zeros(2, 128, device=gpu)
     with torch.no_grad():
-        for _ in range(2):
+        for _ in range(3):  # the first has nothing to reuse
             adaptation(Z, labels)
         assert waits(lambda: adaptation(Z, labels)) == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from botorch_roma import inner_loop
 from botorch_roma.closed_form import Loss, adaptation_gradient
 from botorch_roma.inner_loop import (
     MIN_ROWS,
@@ -26,7 +28,7 @@ from botorch_roma.network import (
     stacked_input_gradient,
 )
 from botorch_roma.perturbation import relative_distances
-from botorch_roma.reference import reference_adapt
+from botorch_roma.reference import reference_adapt, reference_objective
 
 DEPTHS = {1: (5,), 2: (5, 4), 3: (5, 4, 3), 4: (5, 4, 3, 4)}
 LOSSES: list[Loss] = ["squared_error", "nll"]
@@ -82,7 +84,7 @@ class TestAdaptWeights:
             "activation": ACTIVATIONS[activation],
         }
         weights, Z, Y = make_weights(DEPTHS[depth]), draw(2, num_points, 3), draw(2, num_points)
-        adapted = adapt_weights(weights, Z, Y, weight_form=form, **options).dense()
+        adapted = adapt_weights(weights, Z, Y, weight_form=form, **options)[0].dense()
         for s in range(2):
             expected = reference_adapt(network_of(weights, s), Z[s], Y[s], **options)
             rows = zip(adapted.tensors(), expected.tensors(), weights.tensors(), strict=True)
@@ -161,6 +163,94 @@ class TestAdaptWeights:
             assert not calls & {"aten::item", "aten::_local_scalar_dense", "aten::nonzero"}
 
 
+def plain_early_stop(
+    weights: StackedWeights, Z: Tensor, Y: Tensor, *, radius: float, num_steps: int, **options: Any
+) -> tuple[StackedWeights, int]:
+    """One network, step by step with autograd, until the objective does not fall; and how often."""
+    center = [*weights.tensors()]
+    before, last = center, math.inf
+    current = center
+    for step in range(num_steps):
+        leaves = [t.clone().requires_grad_() for t in current]
+        network = StackedWeights.from_tensors(leaves)
+        pairs = zip(Z, Y, strict=True)
+        values = [reference_objective(network, z, y, **options) for z, y in pairs]
+        objective = torch.stack(values).mean()
+        if not objective.item() < last:
+            return StackedWeights.from_tensors(before), step - 1
+        gradients = torch.autograd.grad(objective, leaves, allow_unused=True)
+        before, last = current, objective.item()
+        current = [
+            t if g is None or g.norm() == 0 else t - radius / num_steps * c.norm() * g / g.norm()
+            for t, g, c in zip(current, gradients, center, strict=True)
+        ]
+    return StackedWeights.from_tensors(current), num_steps
+
+
+class TestEarlyStop:
+    @pytest.mark.parametrize("activation", ["softplus", "tanh"])
+    @every_loss
+    @pytest.mark.parametrize(("num_points", "form"), [(1, "dense"), (1, "factored"), (2, "dense")])
+    def test_is_the_plain_loop(
+        self, num_points: int, form: WeightForm, loss: Loss, activation: str
+    ) -> None:
+        options: dict[str, Any] = {
+            "radius": 0.8,
+            "num_steps": 5,
+            "alpha": 0.7,
+            "loss": loss,
+            "activation": ACTIVATIONS[activation],
+        }
+        weights, Z, Y = make_weights((5, 4)), draw(8, num_points, 3), draw(8, num_points)
+        adapted = adapt_weights(weights, Z, Y, weight_form=form, early_stop=True, **options)[
+            0
+        ].dense()
+        taken = set()
+        for i in range(8):
+            start = network_of(weights, i // 4)
+            expected, steps = plain_early_stop(start, Z[i], Y[i], **options)
+            taken.add(steps)
+            rows = zip(adapted.tensors(), expected.tensors(), start.tensors(), strict=True)
+            for got, tensor, center in rows:
+                assert (got[i] - tensor).norm() <= 1e-9 * center.norm()
+        assert len(taken) > 1  # some sooner, some later
+
+    @every_form
+    def test_those_that_fall_are_not_touched(self, form: WeightForm) -> None:
+        weights, Z, Y = make_weights((5, 4), stack=4), draw(4, 1, 3), draw(4, 1)
+        options: dict[str, Any] = {"radius": 1e-3, "num_steps": 3, "weight_form": form}
+        pair = [adapt(weights, Z, Y, early_stop=stop, **options) for stop in (False, True)]
+        for one, other in zip(*(p.tensors() for p in pair), strict=True):
+            assert torch.equal(one, other)
+
+    @pytest.mark.parametrize(("num_points", "form"), [(1, "dense"), (1, "factored"), (2, "dense")])
+    def test_the_loop_ends_when_all_have_stopped(
+        self, num_points: int, form: WeightForm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls: list[Tensor] = []
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            result = adaptation_gradient(*arguments, **options)
+            calls.append(result[0])
+            return result
+
+        monkeypatch.setattr(inner_loop, "adaptation_gradient", counted)
+        weights, Z, Y = make_weights((5, 4)), draw(4, num_points, 3), draw(4, num_points)
+        options: dict[str, Any] = {"radius": 20.0, "num_steps": 40, "weight_form": form}
+        adapt(weights, Z, Y, early_stop=True, **options)
+        objectives = torch.stack(calls)
+        assert 1 < len(objectives) < 40
+        rises = objectives[1:] >= objectives[:-1]
+        assert rises.any(dim=0).all()
+        assert not rises[:-1].any(dim=0).all()  # not later than that, and not sooner
+
+    def test_ball(self) -> None:
+        weights, Z, Y = make_weights((5, 4), stack=20), draw(20, 1, 3), draw(20, 1)
+        for form in FORMS:
+            adapted = adapt(weights, Z, Y, radius=1.0, weight_form=form, early_stop=True).dense()
+            assert relative_distances(adapted, weights).max() <= 1.0 + 1e-6
+
+
 class TestFactored:
     @every_form
     def test_only_where_it_can_be(self, form: WeightForm) -> None:
@@ -221,7 +311,7 @@ def adapt(weights: StackedWeights, Z: Tensor, Y: Tensor, **options: Any) -> Stac
         "loss": "squared_error",
         "activation": ACTIVATIONS["softplus"],
     }
-    return adapt_weights(weights, Z, Y, **{**defaults, **options})
+    return adapt_weights(weights, Z, Y, **{**defaults, **options})[0]
 
 
 class TestNothingToDivideBy:
@@ -347,7 +437,7 @@ def test_shapes_and_ball(
         loss=loss,
         activation=ACTIVATIONS[activation],
         weight_form=form,
-    ).dense()
+    )[0].dense()
     for new, start in zip(adapted.tensors(), weights.tensors(), strict=True):
         assert new.shape == start.shape
     assert relative_distances(adapted, weights).max() <= radius * (1 + 1e-6)

@@ -40,6 +40,8 @@ OPTIMIZE = {
     "alpha": 1.0,
     "num_updates": 500,
     "reencode_every": None,
+    "early_stop": False,
+    "reuse_steps": 0,
     "local_search_rounds": 0,
 }
 LATENT = {
@@ -114,13 +116,41 @@ def test_every_rule_of_stage_two_is_stated(name: str) -> None:
     assert set(get_preset(name).optimize) == RoMAOptions.names() - {"first_layer", "weight_form"}
 
 
-def test_default_is_the_best_row_of_the_prototype_table() -> None:
+def test_default() -> None:
     preset = get_preset()
-    assert preset.name == "default"
-    assert (preset.model, preset.fit, preset.optimize) == ({}, {}, {})
-    assert (preset.encoding, preset.latent) == ("one_hot", {})
-    options = RoMAOptions()
-    assert dataclasses.asdict(options) == {
+    assert preset == get_preset("default", "ant")  # one for all tasks
+    assert dataclasses.asdict(preset) == {
+        "name": "default",
+        "model": {"hidden_sizes": (128, 128), "num_members": 5},
+        "fit": {"noise_std": None},
+        "optimize": {
+            "radius": 0.05,
+            "step_rule": "gradient",
+            "lr": None,
+            "region": None,
+            "num_updates": 100,
+            "local_search_rounds": 5,
+        },
+        "encoding": "one_hot",
+        "latent": {},
+        "select": None,
+    }
+
+
+def test_fast_is_what_the_functions_do_by_themselves() -> None:
+    preset = get_preset("fast")
+    functions = ((RoMAModel, preset.model), (fit_roma_model, preset.fit))
+    for function, settings in functions:
+        parameters = inspect.signature(function).parameters
+        assert settings == {name: parameters[name].default for name in settings}
+    lr = preset.optimize["lr"]
+    assert lr == RoMAOptions().step_size(7)
+    assert RoMAOptions(**preset.optimize) == RoMAOptions(lr=lr)
+    assert (preset.encoding, preset.latent, preset.select) == ("one_hot", {}, None)
+
+
+def test_functions_by_themselves() -> None:
+    assert dataclasses.asdict(RoMAOptions()) == {
         "radius": 0.02,
         "num_adaptation_steps": 10,
         "alpha": 1.0,
@@ -129,8 +159,10 @@ def test_default_is_the_best_row_of_the_prototype_table() -> None:
         "initial_pseudo_label": "predicted",
         "first_layer": "auto",
         "weight_form": "auto",
+        "early_stop": False,
+        "reuse_steps": 0,
         "step_rule": "adam",
-        "lr": 1e-2,
+        "lr": None,
         "num_updates": 300,
         "region": 4.0,
         "reencode_every": None,
@@ -168,6 +200,6 @@ def test_as_dict(name: str) -> None:
 
 
 def test_names() -> None:
-    assert PRESETS == ("default", "selected", "paper", "author_code")
-    with pytest.raises(ValueError, match=r"`preset` must be one of \['default', .*'fast'"):
-        get_preset("fast")
+    assert PRESETS == ("default", "fast", "selected", "paper", "author_code")
+    with pytest.raises(ValueError, match=r"`preset` must be one of \['default', .*'quick'"):
+        get_preset("quick")

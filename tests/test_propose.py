@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +16,6 @@ from botorch.exceptions import (
     InputDataWarning,
 )
 from botorch.exceptions.errors import InfeasibilityError, ModelFittingError, UnsupportedError
-from botorch.models.transforms import Standardize
 from botorch.optim.parameter_constraints import evaluate_feasibility
 from torch import Tensor
 
@@ -34,32 +30,8 @@ from botorch_roma.latent import (
 )
 from botorch_roma.propose import nearest_distance
 
-FAST: dict[str, Any] = {
-    "fit_options": {"epochs": 5, "num_ascent_steps": 1, "batch_size": 16},
-    "model_options": {"hidden_sizes": (8,)},
-    "optimize_options": {"num_updates": 5, "num_adaptation_steps": 2, "lr": 0.05},
-}
-
-
-def make(train_X: Any, train_Y: Any, *args: Any, **kwargs: Any) -> Proposal:
-    return propose(train_X, train_Y, *args, **{"q": 4, **FAST, **kwargs})
-
-
-@pytest.fixture(scope="module")
-def X() -> Tensor:
-    unit = torch.rand(30, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
-    return unit * torch.tensor([1.0, 10.0, 200.0]) - torch.tensor([0.0, 5.0, 0.0])
-
-
-@pytest.fixture(scope="module")
-def Y(X: Tensor) -> Tensor:
-    scaled = (X - X.mean(dim=0)) / X.std(dim=0)
-    return 3.0 - (scaled - 0.5).square().sum(dim=-1, keepdim=True)
-
-
-@pytest.fixture(scope="module")
-def frame(X: Tensor, Y: Tensor) -> pd.DataFrame:
-    return pd.DataFrame(torch.cat([X, Y], dim=1).numpy(), columns=["a", "b", "c", "y"])
+Make = Callable[..., Proposal]
+Options = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +45,7 @@ def mixed(frame: pd.DataFrame) -> pd.DataFrame:
 # What comes back
 
 
-def test_proposal(X: Tensor, Y: Tensor) -> None:
+def test_proposal(X: Tensor, Y: Tensor, make: Make) -> None:
     proposal = make(X, Y)
     candidates = proposal.candidates
     assert candidates.shape == (4, 3)
@@ -94,7 +66,9 @@ def test_proposal(X: Tensor, Y: Tensor) -> None:
     assert torch.equal(proposal.bounds, torch.stack([X.min(dim=0).values, X.max(dim=0).values]))
 
 
-def test_tensors_and_frames_give_the_same(X: Tensor, Y: Tensor, frame: pd.DataFrame) -> None:
+def test_tensors_and_frames_give_the_same(
+    X: Tensor, Y: Tensor, frame: pd.DataFrame, make: Make
+) -> None:
     of_tensors, of_vector, of_frame = make(X, Y), make(X, Y.flatten()), make(frame, "y")
     for other in (of_vector, of_frame):
         for name in ("candidates", "mean", "std", "distance"):
@@ -102,23 +76,13 @@ def test_tensors_and_frames_give_the_same(X: Tensor, Y: Tensor, frame: pd.DataFr
     assert of_frame.columns == ["a", "b", "c"]
 
 
-def test_to_frame(frame: pd.DataFrame) -> None:
-    proposal = make(frame, "y")
-    table = proposal.to_frame()
-    assert list(table.columns) == ["a", "b", "c", "predicted_mean", "predicted_std", "distance"]
-    assert table[["a", "b", "c"]].to_numpy().tolist() == proposal.candidates.tolist()
-    assert table["predicted_mean"].tolist() == proposal.mean.tolist()
-    assert table["predicted_std"].tolist() == proposal.std.tolist()
-    assert table["distance"].tolist() == proposal.distance.tolist()
-
-
-def test_trajectory_on_request(X: Tensor, Y: Tensor) -> None:
+def test_trajectory_on_request(X: Tensor, Y: Tensor, make: Make) -> None:
     trajectory = make(X, Y, record_trajectory=True).trajectory
     assert trajectory is not None
     assert len(trajectory.predicted) == 5
 
 
-def test_a_record_of_ones_own_changes_nothing(X: Tensor, Y: Tensor) -> None:
+def test_a_record_of_ones_own_changes_nothing(X: Tensor, Y: Tensor, make: Make) -> None:
     trajectory = Trajectory(positions=False)
     proposal = make(X, Y, record_trajectory=trajectory)
     assert proposal.trajectory is trajectory
@@ -127,70 +91,7 @@ def test_a_record_of_ones_own_changes_nothing(X: Tensor, Y: Tensor) -> None:
     assert torch.equal(proposal.candidates, make(X, Y).candidates)
 
 
-# What is said about it
-
-
-def test_summary(frame: pd.DataFrame) -> None:
-    proposal = make(
-        frame.assign(k=["one", "two"] * 15), "y", seed=4, fixed_features={"a": 0.5, "k": "two"}
-    )
-    summary = proposal.summary()
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["best_measured"] == frame["y"].max()
-    assert summary["best_predicted"] == proposal.mean[0].item()
-    assert summary["median_predicted"] == proposal.mean.median().item()
-    assert summary["median_distance"] == proposal.distance.median().item()
-    assert (summary["num"], summary["rows"], summary["seed"]) == (4, 30, 4)
-    assert (summary["objective"], summary["direction"]) == ("y", "maximize")
-    assert summary["fixed"] == {"a": 0.5, "k": "two"}
-    assert summary["settings"]["model"] == {"hidden_sizes": [8]}
-    assert summary["settings"]["optimize"]["num_updates"] == 5
-    assert summary["settings"]["fit"]["epochs"] == 5
-    assert 0.0 < summary["seconds"]["fit"] < summary["seconds"]["total"]
-    least = make(frame, "y", minimize=True)
-    assert least.summary()["direction"] == "minimize"
-    assert least.summary()["best_measured"] == frame["y"].min()
-
-
-def test_settings_that_have_no_short_form(X: Tensor, Y: Tensor) -> None:
-    constraints = [(torch.tensor([0]), torch.ones(1, dtype=torch.double), 0.0)]
-    options = FAST["optimize_options"] | {"inequality_constraints": constraints}
-    settings = make(X, Y, optimize_options=options, fixed_features={1: 0.0}).summary()["settings"]
-    assert settings["optimize"] == FAST["optimize_options"] | {
-        "inequality_constraints": "given (list)"
-    }
-
-
-@pytest.mark.parametrize("minimize", [False, True])
-def test_predictions_on_the_way(X: Tensor, Y: Tensor, minimize: bool) -> None:
-    """In the user's units and direction, as the posterior has them, an outcome transform undone."""
-    options = FAST["model_options"] | {"outcome_transform": Standardize(m=1)}
-    proposal = make(X, Y, minimize=minimize, record_trajectory=True, model_options=options)
-    assert proposal.trajectory is not None
-    start = proposal.trajectory.x[0]
-    with torch.no_grad():
-        mean = proposal.model.posterior(start.unsqueeze(1)).mean.flatten()
-    updates = proposal._updates()
-    assert updates["adapted"].shape == updates["fitted"].shape == (5, 4)
-    torch.testing.assert_close(updates["fitted"][0], -mean if minimize else mean)
-
-
-def test_to_html(frame: pd.DataFrame, tmp_path: Path) -> None:
-    pytest.importorskip("plotly", reason="needs the extra report")
-    proposal = make(frame, "y")
-    proposal.to_html(tmp_path / "page.html", data="data.csv", warnings=["mind the gap"])
-    text = (tmp_path / "page.html").read_text("utf-8")
-    assert "mind the gap" in text
-    assert "in <b>data.csv</b>" in text
-    assert "was not recorded" in text
-    assert all(f'data-value="{value!r}"' in text for value in proposal.mean.tolist())
-    with pytest.raises(FileExistsError, match="exists already"):
-        proposal.to_html(tmp_path / "page.html")
-    make(frame, "y", record_trajectory=True).to_html(tmp_path / "page.html", force=True)
-    assert "was not recorded" not in (tmp_path / "page.html").read_text("utf-8")
-
-
-def test_float32(X: Tensor, Y: Tensor) -> None:
+def test_float32(X: Tensor, Y: Tensor, make: Make) -> None:
     for proposal in (make(X.float(), Y.float()), make(X, Y, dtype=torch.float32)):
         assert proposal.candidates.dtype == torch.float32
         assert proposal.mean.dtype == torch.float32
@@ -199,7 +100,7 @@ def test_float32(X: Tensor, Y: Tensor) -> None:
 # Direction
 
 
-def test_minimising_y_is_maximising_minus_y(X: Tensor, Y: Tensor) -> None:
+def test_minimising_y_is_maximising_minus_y(X: Tensor, Y: Tensor, make: Make) -> None:
     down, up = make(X, Y, minimize=True), make(X, -Y)
     assert torch.equal(down.candidates, up.candidates)
     assert torch.equal(down.mean, -up.mean)
@@ -218,14 +119,16 @@ def test_minimising_y_is_maximising_minus_y(X: Tensor, Y: Tensor) -> None:
         ({"maximize": False, "minimize": True}, {"minimize": True}),
     ],
 )
-def test_direction(X: Tensor, Y: Tensor, arguments: dict[str, Any], same: dict[str, Any]) -> None:
+def test_direction(
+    X: Tensor, Y: Tensor, arguments: dict[str, Any], same: dict[str, Any], make: Make
+) -> None:
     assert torch.equal(make(X, Y, **arguments).candidates, make(X, Y, **same).candidates)
 
 
 # Columns
 
 
-def test_integers_booleans_constants_and_text(mixed: pd.DataFrame) -> None:
+def test_integers_booleans_constants_and_text(mixed: pd.DataFrame, make: Make) -> None:
     with pytest.warns(InputDataWarning, match=r"Columns \['k'\] never vary .* keep their value"):
         proposal = make(mixed, "y", ignore=["name"], q=8)
     assert proposal.columns == ["a", "n", "on", "k"]
@@ -239,14 +142,14 @@ def test_integers_booleans_constants_and_text(mixed: pd.DataFrame) -> None:
     assert table["a"].round().tolist() != table["a"].tolist()
 
 
-def test_types_of_the_columns_are_kept(mixed: pd.DataFrame) -> None:
+def test_types_of_the_columns_are_kept(mixed: pd.DataFrame, make: Make) -> None:
     with pytest.warns(InputDataWarning, match="never vary"):
         table = make(mixed, "y", ignore=["name"]).to_frame()
     assert table["n"].dtype == "int64"
     assert table["a"].dtype == "float64"
 
 
-def test_integers_stay_inside_bounds_that_are_none(mixed: pd.DataFrame) -> None:
+def test_integers_stay_inside_bounds_that_are_none(mixed: pd.DataFrame, make: Make) -> None:
     data = mixed.drop(columns=["name", "k"])
     table = make(data, "y", {"n": (-1.5, 2.5)}, q=3).to_frame()
     assert table["n"].between(-1, 2).all()
@@ -254,17 +157,17 @@ def test_integers_stay_inside_bounds_that_are_none(mixed: pd.DataFrame) -> None:
         make(data, "y", {"n": (0.2, 0.8)})
 
 
-def test_fixed_integer_column_keeps_its_value(mixed: pd.DataFrame) -> None:
+def test_fixed_integer_column_keeps_its_value(mixed: pd.DataFrame, make: Make) -> None:
     data = mixed.drop(columns=["name", "k"])
     assert make(data, "y", fixed_features={"n": 2}).to_frame()["n"].eq(2).all()
     with pytest.raises(ValueError, match=r"`fixed_features\['n'\]` .*integer.* received 1\.5"):
         make(data, "y", fixed_features={"n": 1.5})
 
 
-def test_constant_columns_of_a_tensor(X: Tensor, Y: Tensor) -> None:
+def test_constant_columns_of_a_tensor(X: Tensor, Y: Tensor, make: Make, fast: Options) -> None:
     with_constant = torch.cat([X, torch.full_like(Y, 3.0)], dim=1)
     with pytest.warns(InputDataWarning, match=r"Columns \['x3'\] never vary") as record:
-        proposal = make(with_constant, Y)
+        proposal = propose(with_constant, Y, q=4, **fast)
     assert len(record) == 1
     assert record[0].filename == __file__
     assert proposal.candidates[:, 3].eq(3.0).all()
@@ -272,7 +175,7 @@ def test_constant_columns_of_a_tensor(X: Tensor, Y: Tensor) -> None:
     assert asked_for.candidates[:, 3].eq(4.0).all()
 
 
-def test_all_columns_constant() -> None:
+def test_all_columns_constant(make: Make) -> None:
     X = torch.ones(4, 2, dtype=torch.double)
     with pytest.warns(InputDataWarning, match=r"Columns \['x0', 'x1'\] never vary"):
         proposal = make(X, torch.arange(4.0, dtype=torch.double), q=1)
@@ -283,7 +186,7 @@ def test_all_columns_constant() -> None:
 # Bounds and fixed features
 
 
-def test_margin_widens_the_bounds_from_the_data(X: Tensor, Y: Tensor) -> None:
+def test_margin_widens_the_bounds_from_the_data(X: Tensor, Y: Tensor, make: Make) -> None:
     low, high = X.min(dim=0).values, X.max(dim=0).values
     proposal = make(X, Y, margin=0.5)
     torch.testing.assert_close(
@@ -291,7 +194,7 @@ def test_margin_widens_the_bounds_from_the_data(X: Tensor, Y: Tensor) -> None:
     )
 
 
-def test_bounds(X: Tensor, Y: Tensor, frame: pd.DataFrame) -> None:
+def test_bounds(X: Tensor, Y: Tensor, frame: pd.DataFrame, make: Make) -> None:
     proposal = make(frame, "y", {"b": (-0.1, 3.7)}, margin=0.1)
     assert proposal.bounds[:, 1].tolist() == [-0.1, 3.7]
     assert torch.equal(proposal.bounds[:, [0, 2]], make(X, Y, margin=0.1).bounds[:, [0, 2]])
@@ -302,7 +205,7 @@ def test_bounds(X: Tensor, Y: Tensor, frame: pd.DataFrame) -> None:
     assert candidates[:, 0].max() <= 0.4 + 1e-7  # the bounds above are in single precision
 
 
-def test_fixed_features(X: Tensor, Y: Tensor, frame: pd.DataFrame) -> None:
+def test_fixed_features(X: Tensor, Y: Tensor, frame: pd.DataFrame, make: Make) -> None:
     by_name = make(frame, "y", fixed_features={"b": 1.25})
     by_index = make(X, Y, fixed_features={1: 1.25})
     from_the_end = make(X, Y, fixed_features={-2: 1.25})
@@ -312,24 +215,26 @@ def test_fixed_features(X: Tensor, Y: Tensor, frame: pd.DataFrame) -> None:
     assert by_name.fixed_features == {1: 1.25}
 
 
-def test_fixed_feature_outside_of_the_data_widens_the_bounds(X: Tensor, Y: Tensor) -> None:
+def test_fixed_feature_outside_of_the_data_widens_the_bounds(
+    X: Tensor, Y: Tensor, make: Make
+) -> None:
     proposal = make(X, Y, fixed_features={0: 3.0})
     assert proposal.candidates[:, 0].eq(3.0).all()
     assert proposal.bounds[1, 0] == 3.0
 
 
-def test_constraints_are_passed_on(X: Tensor, Y: Tensor) -> None:
+def test_constraints_are_passed_on(X: Tensor, Y: Tensor, make: Make, fast: Options) -> None:
     constraint = (torch.tensor([0, 1]), torch.tensor([1.0, 0.1], dtype=torch.double), 0.3)
-    options = {**FAST["optimize_options"], "equality_constraints": [constraint]}
+    options = {**fast["optimize_options"], "equality_constraints": [constraint]}
     candidates = make(X, Y, optimize_options=options).candidates
     assert evaluate_feasibility(candidates.unsqueeze(1), None, [constraint]).all()
 
 
-def test_post_processing_of_ones_own(X: Tensor, Y: Tensor) -> None:
+def test_post_processing_of_ones_own(X: Tensor, Y: Tensor, make: Make, fast: Options) -> None:
     def halves(designs: Tensor) -> Tensor:
         return (2.0 * designs).round() / 2.0
 
-    options = {**FAST["optimize_options"], "post_processing_func": halves}
+    options = {**fast["optimize_options"], "post_processing_func": halves}
     candidates = make(X, Y, margin=1.0, optimize_options=options).candidates
     assert torch.equal(candidates, halves(candidates))
 
@@ -361,7 +266,7 @@ LATENT: dict[str, Any] = {"epochs": 2, "latent_dim": 3, "hidden_sizes": (6,)}
 
 
 @pytest.fixture(scope="module")
-def of_words(words: pd.DataFrame) -> Proposal:
+def of_words(words: pd.DataFrame, make: Make) -> Proposal:
     return make(words, "y", sequences=SEQUENCES, q=12)
 
 
@@ -395,7 +300,7 @@ def test_mixed_table(of_words: Proposal, words: pd.DataFrame) -> None:
     assert of_words.reconstruction == {}
 
 
-def test_start_designs_are_the_best_rows(words: pd.DataFrame) -> None:
+def test_start_designs_are_the_best_rows(words: pd.DataFrame, make: Make) -> None:
     options = {"num_updates": 0}
     table = make(words, "y", sequences=SEQUENCES, q=3, optimize_options=options).to_frame()
     best = words.nlargest(3, "y")
@@ -422,7 +327,7 @@ def test_distance_is_that_of_the_encoded_designs(of_words: Proposal) -> None:
     assert bool((of_words.distance > 0).any())
 
 
-def test_seeds_of_mixed_tables(words: pd.DataFrame, of_words: Proposal) -> None:
+def test_seeds_of_mixed_tables(words: pd.DataFrame, of_words: Proposal, make: Make) -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
     again = make(words, "y", sequences=SEQUENCES, q=12)
@@ -431,20 +336,20 @@ def test_seeds_of_mixed_tables(words: pd.DataFrame, of_words: Proposal) -> None:
     assert torch.equal(again.mean, of_words.mean)
 
 
-def test_minimising_mixed_tables(words: pd.DataFrame) -> None:
+def test_minimising_mixed_tables(words: pd.DataFrame, make: Make) -> None:
     down = make(words, "y", sequences=SEQUENCES, minimize=True)
     up = make(words.assign(y=-words["y"]), "y", sequences=SEQUENCES)
     assert torch.equal(down.candidates, up.candidates)
     assert torch.equal(down.mean, -up.mean)
 
 
-def test_single_precision_of_mixed_tables(words: pd.DataFrame) -> None:
+def test_single_precision_of_mixed_tables(words: pd.DataFrame, make: Make) -> None:
     proposal = make(words, "y", sequences=SEQUENCES, dtype=torch.float32)
     assert proposal.candidates.dtype == proposal.mean.dtype == torch.float32
     assert proposal.to_frame()["site"].str.fullmatch("[acgt]{4}").all()
 
 
-def test_fixed_category(words: pd.DataFrame) -> None:
+def test_fixed_category(words: pd.DataFrame, make: Make) -> None:
     """By its name, or by the number of its token; booleans and integers too."""
     by_name = make(words, "y", sequences=SEQUENCES, fixed_features={"kind": "ash", "n": 2})
     assert by_name.to_frame()["kind"].tolist() == ["ash"] * 4
@@ -454,7 +359,7 @@ def test_fixed_category(words: pd.DataFrame) -> None:
     assert torch.equal(by_name.candidates, by_index.candidates)
 
 
-def test_bounds_of_numbers_in_mixed_tables(words: pd.DataFrame) -> None:
+def test_bounds_of_numbers_in_mixed_tables(words: pd.DataFrame, make: Make) -> None:
     proposal = make(words, "y", {"a": (0.2, 1.5), "n": (1, 20)}, sequences=SEQUENCES, q=3)
     table = proposal.to_frame()
     assert table["a"].between(0.2, 1.5).all()
@@ -466,10 +371,12 @@ def test_bounds_of_numbers_in_mixed_tables(words: pd.DataFrame) -> None:
     assert wide[:, 6].tolist() == [-4.0, 12.0]
 
 
-def test_linear_constraints_on_numbers_of_mixed_tables(words: pd.DataFrame) -> None:
+def test_linear_constraints_on_numbers_of_mixed_tables(
+    words: pd.DataFrame, make: Make, fast: Options
+) -> None:
     """Columns of the designs: the fourth is the number ``a``, the sixth the integer ``n``."""
     below = (torch.tensor([4]), torch.tensor([-1.0], dtype=torch.double), -0.3)
-    options = {**FAST["optimize_options"], "inequality_constraints": [below]}
+    options = {**fast["optimize_options"], "inequality_constraints": [below]}
     table = make(words, "y", sequences=SEQUENCES, optimize_options=options).to_frame()
     assert (table["a"] <= 0.3 + 1e-6).all()
     on_tokens = (torch.tensor([4, 5]), torch.ones(2, dtype=torch.double), 0.3)
@@ -478,10 +385,10 @@ def test_linear_constraints_on_numbers_of_mixed_tables(words: pd.DataFrame) -> N
         make(words, "y", sequences=SEQUENCES, optimize_options=options)
 
 
-def test_nonlinear_constraints_on_sequences(words: pd.DataFrame) -> None:
+def test_nonlinear_constraints_on_sequences(words: pd.DataFrame, make: Make, fast: Options) -> None:
     """No g (token 2) at the first position of ``site``."""
     options = {
-        **FAST["optimize_options"],
+        **fast["optimize_options"],
         "nonlinear_inequality_constraints": [(lambda x: (x[0] - 2.0).abs() - 0.5, True)],
     }
     table = make(words, "y", sequences=SEQUENCES, q=8, optimize_options=options).to_frame()
@@ -489,7 +396,7 @@ def test_nonlinear_constraints_on_sequences(words: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["logits", "latent"])
-def test_other_encodings(words: pd.DataFrame, encoding: str) -> None:
+def test_other_encodings(words: pd.DataFrame, encoding: str, make: Make) -> None:
     """Of sequences alone: categories stay one-hot."""
     options = {**LATENT, "min_reconstruction": 0.0} if encoding == "latent" else None
     with warnings.catch_warnings():
@@ -508,7 +415,9 @@ def test_other_encodings(words: pd.DataFrame, encoding: str) -> None:
     assert len(table.drop_duplicates()) == 4
 
 
-def test_reconstruction(words: pd.DataFrame, lossless_space: Any, monkeypatch: Any) -> None:
+def test_reconstruction(
+    words: pd.DataFrame, lossless_space: Any, monkeypatch: Any, make: Make
+) -> None:
     """Of every column that has a latent space; each gets its part of the time."""
     budgets: list[float] = []
 
@@ -532,13 +441,13 @@ def test_reconstruction(words: pd.DataFrame, lossless_space: Any, monkeypatch: A
     assert budgets == [5.0, 5.0]
 
 
-def test_a_space_that_loses_the_start_designs(words: pd.DataFrame) -> None:
+def test_a_space_that_loses_the_start_designs(words: pd.DataFrame, make: Make) -> None:
     with pytest.raises(ModelFittingError, match=r"loses the start designs: .*`beta`"):
         make(words, "y", sequences=SEQUENCES, encoding="latent", encoding_options=LATENT)
 
 
 @pytest.mark.parametrize("name", ["paper", "author_code"])
-def test_published_presets_use_a_latent_space(words: pd.DataFrame, name: str) -> None:
+def test_published_presets_use_a_latent_space(words: pd.DataFrame, name: str, make: Make) -> None:
     """It warns instead of refusing; the measured labels are found behind the latents."""
     arguments = {"encoding_options": LATENT, "preset": name, "sequences": ["site"]}
     frame = words[["site", "a", "y"]]
@@ -556,7 +465,11 @@ def test_published_presets_use_a_latent_space(words: pd.DataFrame, name: str) ->
 
 @pytest.mark.parametrize(("sequences", "discrete"), [(["site", "code"], True), ([], False)])
 def test_preset_of_what_the_table_holds(
-    words: pd.DataFrame, sequences: list[str], discrete: bool, monkeypatch: pytest.MonkeyPatch
+    words: pd.DataFrame,
+    sequences: list[str],
+    discrete: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Make,
 ) -> None:
     """Sequences make a task discrete, categories do not."""
     seen: dict[str, Any] = {}
@@ -571,7 +484,7 @@ def test_preset_of_what_the_table_holds(
     assert seen == {"name": "paper", "discrete": discrete, "num_rows": 60}
 
 
-def test_categories_alone_need_no_sequences(frame: pd.DataFrame) -> None:
+def test_categories_alone_need_no_sequences(frame: pd.DataFrame, make: Make) -> None:
     kinds = frame.assign(kind=["x", "y", "z"] * 10, c=7.0)
     with pytest.warns(InputDataWarning, match=r"Columns \['c'\] never vary"):
         proposal = make(kinds, "y")
@@ -579,7 +492,7 @@ def test_categories_alone_need_no_sequences(frame: pd.DataFrame) -> None:
     assert proposal.to_frame()["c"].tolist() == [7.0] * 4
 
 
-def test_a_category_that_never_varies(frame: pd.DataFrame) -> None:
+def test_a_category_that_never_varies(frame: pd.DataFrame, make: Make) -> None:
     with pytest.warns(InputDataWarning, match=r"Columns \['kind'\] never vary") as record:
         proposal = make(frame.assign(kind="x"), "y")
     assert len(record) == 1
@@ -587,12 +500,22 @@ def test_a_category_that_never_varies(frame: pd.DataFrame) -> None:
     assert proposal.fixed_features == {3: 0.0}
 
 
-def test_a_sequence_that_never_varies(frame: pd.DataFrame) -> None:
+def test_a_sequence_that_never_varies(frame: pd.DataFrame, make: Make) -> None:
     same = frame.assign(s="abc")
     proposal = make(same, "y", sequences=["s"])
     assert proposal.to_frame()["s"].tolist() == ["abc"] * 4
     with pytest.raises(InputDataError, match="at least two distinct sequences, received 1 in 30"):
         make(same, "y", sequences=["s"], encoding="latent")
+
+
+def test_local_search_leaves_alone_what_never_varies(
+    frame: pd.DataFrame, make: Make, fast: Options
+) -> None:
+    """Of a letter that no design has in its place the proxy knows nothing."""
+    words = frame.assign(s=[f"c{a}{b}" for a in "ab" for b in "abc" for _ in range(5)])
+    options = {**fast["optimize_options"], "local_search_rounds": 3}
+    proposal = make(words, "y", sequences=["s"], q=8, optimize_options=options)
+    assert proposal.to_frame()["s"].str.fullmatch("c[ab][abc]").all()
 
 
 DNA = Vocabulary("acgt")
@@ -614,7 +537,7 @@ def values(tokens: Tensor) -> Tensor:
 
 class TestTensorsOfTokens:
     @pytest.mark.parametrize("kind", [OneHotEncoding, LogitsEncoding])
-    def test_encoding(self, tokens: Tensor, values: Tensor, kind: Any) -> None:
+    def test_encoding(self, tokens: Tensor, values: Tensor, kind: Any, make: Make) -> None:
         encoding = kind(DNA, 4)
         proposal = make(tokens, values, encoding=encoding)
         assert proposal.encoding is encoding
@@ -627,7 +550,7 @@ class TestTensorsOfTokens:
         assert fixed.candidates[:, 1].eq(3.0).all()
 
     def test_latent_space(
-        self, tokens: Tensor, values: Tensor, lossless_space: Callable[..., LatentSpace]
+        self, tokens: Tensor, values: Tensor, lossless_space: Callable[..., LatentSpace], make: Make
     ) -> None:
         """Though a position never varies, which is no reason to hold it fixed."""
         space = lossless_space(DNA, tokens)
@@ -637,7 +560,7 @@ class TestTensorsOfTokens:
         with pytest.raises(UnsupportedError, match="LatentSpace mixes the columns"):
             make(tokens, values, encoding=space, fixed_features={0: 1.0})
 
-    def test_numbers_beside_tokens(self, tokens: Tensor, values: Tensor) -> None:
+    def test_numbers_beside_tokens(self, tokens: Tensor, values: Tensor, make: Make) -> None:
         """Their bounds can be given, and a number that never varies is held fixed."""
         box = torch.tensor([[0.0, 2.0], [1.0, 9.0]], dtype=torch.double)
         encoding = ColumnEncoding([OneHotEncoding(DNA, 4), NumericEncoding(box)])
@@ -652,14 +575,14 @@ class TestTensorsOfTokens:
         assert proposal.bounds[:, 4].tolist() == [0.25, 0.5]
         assert bool(((proposal.candidates[:, 4] - 0.375).abs() <= 0.125).all())
 
-    def test_bounds_of_the_encoding_stay(self, X: Tensor, Y: Tensor) -> None:
+    def test_bounds_of_the_encoding_stay(self, X: Tensor, Y: Tensor, make: Make) -> None:
         low, high = X.min(dim=0).values, X.max(dim=0).values
         encoding = NumericEncoding(torch.stack([low, high]))
         proposal = make(X, Y, {"x0": (0.25, 0.5)}, encoding=encoding, q=2)
         assert proposal.bounds[:, 0].tolist() == [0.25, 0.5]
         assert torch.equal(encoding.bounds, torch.stack([low, high]))
 
-    def test_refused(self, tokens: Tensor, values: Tensor) -> None:
+    def test_refused(self, tokens: Tensor, values: Tensor, make: Make) -> None:
         encoding = OneHotEncoding(DNA, 4)
         with pytest.raises(ValueError, match=r"`encoding` must be one of 4 columns, .* one of 5"):
             make(tokens, values, encoding=OneHotEncoding(DNA, 5))
@@ -702,13 +625,13 @@ BAD_TEXTS: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 @pytest.mark.parametrize(("arguments", "error", "message"), BAD_TEXTS)
 def test_bad_input_with_texts(
-    words: pd.DataFrame, arguments: dict[str, Any], error: type[Exception], message: str
+    words: pd.DataFrame, arguments: dict[str, Any], error: type[Exception], message: str, make: Make
 ) -> None:
     with pytest.raises(error, match=message):
         make(words, "y", **{"sequences": SEQUENCES, **arguments})
 
 
-def test_encoding_without_sequences(frame: pd.DataFrame) -> None:
+def test_encoding_without_sequences(frame: pd.DataFrame, make: Make) -> None:
     for arguments in ({"encoding": "latent"}, {"encoding": "one_hot"}):
         with pytest.raises(ValueError, match="`encoding` is for the columns named in `sequences`"):
             make(frame, "y", **arguments)
@@ -719,13 +642,13 @@ def test_encoding_without_sequences(frame: pd.DataFrame) -> None:
 # Distance
 
 
-def test_distance_is_zero_at_known_designs_only(X: Tensor, Y: Tensor) -> None:
+def test_distance_is_zero_at_known_designs_only(X: Tensor, Y: Tensor, make: Make) -> None:
     start = make(X, Y, optimize_options={"num_updates": 0})
     assert start.distance.tolist() == [0.0] * 4
     assert bool((make(X, Y).distance > 0.0).all())
 
 
-def test_distance_by_brute_force(X: Tensor, Y: Tensor) -> None:
+def test_distance_by_brute_force(X: Tensor, Y: Tensor, make: Make) -> None:
     constant = torch.full_like(Y, 3.0)
     with pytest.warns(InputDataWarning, match="never vary"):
         proposal = make(torch.cat([X, constant], dim=1), Y, margin=0.2)
@@ -735,14 +658,14 @@ def test_distance_by_brute_force(X: Tensor, Y: Tensor) -> None:
         assert distance.item() == pytest.approx(nearest, rel=1e-9)
 
 
-def test_distance_of_many(X: Tensor, Y: Tensor) -> None:
+def test_distance_of_many(X: Tensor, Y: Tensor, make: Make) -> None:
     model = make(X, Y).model
     many = X.repeat(5, 1) + 1e-3 * X.std(dim=0, correction=0)
     distance = nearest_distance(many, model)
     torch.testing.assert_close(distance, torch.full_like(distance, 1e-3))
 
 
-def test_distance_far_from_the_origin(X: Tensor, Y: Tensor) -> None:
+def test_distance_far_from_the_origin(X: Tensor, Y: Tensor, make: Make) -> None:
     """What products of matrices would lose, among more rows than are measured exactly."""
     model = make(X + 1e7, Y).model
     scale = X.std(dim=0, correction=0)
@@ -758,7 +681,7 @@ def test_distance_far_from_the_origin(X: Tensor, Y: Tensor) -> None:
 # Seeds, presets, time
 
 
-def test_seeds(X: Tensor, Y: Tensor) -> None:
+def test_seeds(X: Tensor, Y: Tensor, make: Make) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = make(X, Y, seed=3)
@@ -768,8 +691,8 @@ def test_seeds(X: Tensor, Y: Tensor) -> None:
     assert not torch.equal(make(X, Y, seed=4).candidates, first.candidates)
 
 
-def test_presets(X: Tensor, Y: Tensor) -> None:
-    preset = Preset("mine", FAST["model_options"], FAST["fit_options"], FAST["optimize_options"])
+def test_presets(X: Tensor, Y: Tensor, make: Make, fast: Options) -> None:
+    preset = Preset("mine", fast["model_options"], fast["fit_options"], fast["optimize_options"])
     assert torch.equal(propose(X, Y, q=4, preset=preset).candidates, make(X, Y).candidates)
     longer = propose(X, Y, q=4, preset=preset, optimize_options={"num_updates": 9})
     assert not torch.equal(longer.candidates, make(X, Y).candidates)
@@ -782,8 +705,8 @@ def test_presets(X: Tensor, Y: Tensor) -> None:
     torch.testing.assert_close(labels, expected)
 
 
-def test_a_preset_that_selects(X: Tensor, Y: Tensor) -> None:
-    stages = (FAST["model_options"], FAST["fit_options"], FAST["optimize_options"])
+def test_a_preset_that_selects(X: Tensor, Y: Tensor, make: Make, fast: Options) -> None:
+    stages = (fast["model_options"], fast["fit_options"], fast["optimize_options"])
     settings = [{"radius": 0.0}, {"radius": 0.01}]
     preset = Preset("mine", *stages, select={"settings": settings, "hidden_fraction": 0.3})
     proposal = propose(X, Y, q=4, preset=preset, record_trajectory=True)
@@ -806,7 +729,7 @@ def test_too_few_rows_to_select_are_refused_before_any_work(
         propose(X, Y, q=len(X), preset="selected")
 
 
-def test_time_budget(X: Tensor, Y: Tensor) -> None:
+def test_time_budget(X: Tensor, Y: Tensor, make: Make) -> None:
     proposal = make(
         X,
         Y,
@@ -823,7 +746,7 @@ def test_time_budget(X: Tensor, Y: Tensor) -> None:
 
 
 def test_progress_bars_are_off_by_default(
-    X: Tensor, Y: Tensor, capfd: pytest.CaptureFixture[str]
+    X: Tensor, Y: Tensor, capfd: pytest.CaptureFixture[str], make: Make
 ) -> None:
     make(X, Y)
     captured = capfd.readouterr()
@@ -860,7 +783,12 @@ BAD_DATA: list[tuple[Callable[[Tensor, Tensor], Data], type[Exception], str]] = 
 
 @pytest.mark.parametrize(("spoil", "error", "message"), BAD_DATA)
 def test_bad_data(
-    X: Tensor, Y: Tensor, spoil: Callable[..., Data], error: type[Exception], message: str
+    X: Tensor,
+    Y: Tensor,
+    spoil: Callable[..., Data],
+    error: type[Exception],
+    message: str,
+    make: Make,
 ) -> None:
     with pytest.raises(error, match=message) as info:
         make(*spoil(X, Y))
@@ -927,23 +855,23 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ("arguments", "error", "message"), BAD_INPUT, ids=["-".join(a) for a, _, _ in BAD_INPUT]
 )
 def test_bad_input(
-    X: Tensor, Y: Tensor, arguments: dict[str, Any], error: type[Exception], message: str
+    X: Tensor,
+    Y: Tensor,
+    arguments: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    make: Make,
 ) -> None:
     with pytest.raises(error, match=message) as info:
         make(X, Y, **arguments)
     assert type(info.value) is error
 
 
-def test_duplicate_rows(X: Tensor, Y: Tensor) -> None:
+def test_duplicate_rows(X: Tensor, Y: Tensor, make: Make) -> None:
     twice = torch.cat([X, X]), torch.cat([Y, Y])
     assert len(torch.unique(make(*twice, q=30).candidates, dim=0)) == 30
     with pytest.raises(ValueError, match=r"31, but the 60 designs .* only 30 distinct"):
         make(*twice, q=31)
-
-
-def test_fields_are_documented() -> None:
-    for field in dataclasses.fields(Proposal):
-        assert f"{field.name}:" in (Proposal.__doc__ or "")
 
 
 def test_fixed_features_have_one_place() -> None:

@@ -133,7 +133,7 @@ def test_mixed_columns() -> None:
     assert site.vocabulary == Vocabulary("acgt")
     assert tail.vocabulary == Vocabulary("ab", padded=True)
     assert kind.values == ("ash", "fir", "oak")
-    assert kind.vocabulary == Vocabulary(["ash", "fir", "oak"])
+    assert kind.vocabulary == Vocabulary("012")
     assert not read_table(FRAME, "y", ignore=["remark"]).has_tokens
 
 
@@ -240,12 +240,58 @@ def test_number_of_a_category_that_is_no_text() -> None:
     assert column.number("fix", 3) == 1.0
 
 
+@pytest.mark.parametrize("values", [["A", "B", "AB", "0"], ["1", "11", "111", "1111"]])
+def test_categories_that_begin_like_others(values: list[str]) -> None:
+    """Blood groups: a category is one token, so that no two of them can be read as a third."""
+    table = read_table(pd.DataFrame({"c": values * 3, "y": range(12)}), "y")
+    assert table.parts[0].values == tuple(sorted(values))
+    assert table.restore(table.X)["c"] == values * 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"sample {i % 150}" for i in range(160)],
+        [f"sample {i}" for i in range(160)],
+        [100 + i % 7 for i in range(160)],
+        [0.5 * (i % 7) for i in range(160)],
+        [i % 2 == 0 for i in range(160)],
+    ],
+    ids=["many", "as-many-as-rows", "integers", "floats", "booleans"],
+)
+def test_categories_that_are_said_to_be(values: list[Any]) -> None:
+    table = read_table(pd.DataFrame({"c": values, "y": range(160)}), "y", categories=["c"])
+    (column,) = table.parts
+    assert column.kind == "category"
+    assert set(column.values) == set(values)
+    restored = table.restore(table.X)["c"]
+    assert restored == values
+    assert {type(v) for v in restored} == {type(values[0])}
+    assert column.number("fixed_features['c']", values[3]) == table.X[3, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["a", None, "b"], "'c' has 1 missing values"),
+        ([1.0, float("inf"), 2.0], "'c' holds inf in row 1"),
+        (pd.to_datetime(["2024-01-01"] * 3), "'c' is not numeric .*nor does it hold texts"),
+        ([1j, 2j, 1j], "nor does it hold texts"),
+    ],
+)
+def test_what_cannot_be_categories(values: Any, message: str) -> None:
+    frame = pd.DataFrame({"c": values, "y": [1.0, 2.0, 3.0]})
+    with pytest.raises(InputDataError, match=message):
+        read_table(frame, "y", categories=["c"])
+
+
 def test_texts_that_are_no_categories() -> None:
     """As many as there are rows, or more than a hundred."""
     names = [f"sample {i}" for i in range(101)]
     frame = pd.DataFrame({"name": names * 2, "y": range(202)})
     message = (
-        r"'name' is not numeric .*holds 101 different texts in 202 rows.*`ignore`.*`sequences`"
+        r"'name' is not numeric .*holds 101 different texts in 202 rows.*`ignore`.*`sequences` "
+        ".*`categories`"
     )
     with pytest.raises(InputDataError, match=message):
         read_table(frame, "y")
@@ -270,10 +316,14 @@ def test_integers_that_post_processing_left_beside_an_integer() -> None:
     assert table.restore(torch.tensor([[1.9999999], [5.0000001]])) == {"n": [2, 5]}
 
 
-def test_column_that_is_ignored_and_a_sequence() -> None:
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("ignore", "sequences"), ("ignore", "categories"), ("sequences", "categories")],
+)
+def test_column_of_which_two_things_are_said(one: str, other: str) -> None:
     frame = pd.DataFrame({"s": ["ab", "ba"], "x": [1.0, 2.0], "y": [1.0, 2.0]})
-    with pytest.raises(InputDataError, match=r"`ignore` and `sequences` both name \['s'\]"):
-        read_table(frame, "y", ignore=["s"], sequences=["s"])
+    with pytest.raises(InputDataError, match=rf"`{one}` and `{other}` both name \['s'\]"):
+        read_table(frame, "y", **{one: ["s"], other: ["s"]})
 
 
 NAN = float("nan")
@@ -308,6 +358,9 @@ BAD_INPUT: list[tuple[Any, Any, dict[str, Any], str]] = [
     (PAIR, PAIR, {}, r"`train_Y` must have one column, received shape \(3, 2\)"),
     (PAIR, PAIR[:, 0], {"sequences": ["a"]}, r"`sequences` needs a data frame, .*\['a'\]"),
     (MIXED, "y", {"sequences": ["seq"]}, "no column 'seq'; its columns are"),
+    (PAIR, PAIR[:, 0], {"categories": ["a"]}, r"`categories` needs a data frame, .*\['a'\]"),
+    (MIXED, "y", {"categories": ["y"]}, "`categories` names the objective 'y'"),
+    (MIXED, "y", {"categories": ["z"]}, "no column 'z'"),
     (MIXED, "y", {"sequences": ["y"]}, "`sequences` names the objective 'y'"),
     (
         MIXED.assign(site=["acg", "", "a", "a"]),

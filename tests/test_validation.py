@@ -13,6 +13,7 @@ from botorch_roma.validation import (
     check_bounds,
     check_choice,
     check_device,
+    check_flag,
     check_float,
     check_int,
     check_same_kind,
@@ -40,6 +41,7 @@ class TestNumbers:
         assert check_float("lr", torch.tensor(0.5)) == 0.5
         assert check_float("lr", 1e-300, exclusive=True) == 1e-300
         assert check_choice("mode", "shared", ("shared", "other")) == "shared"
+        assert check_flag("early_stop", True) is True
 
     @pytest.mark.parametrize("value", [2, -1, 3.0, "3", True, None, NAN])
     def test_int(self, value: Any) -> None:
@@ -52,6 +54,12 @@ class TestNumbers:
         with pytest.raises(ValueError, match=message) as error:
             check_float("lr", value)
         assert repr(value) in str(error.value)
+
+    @pytest.mark.parametrize("value", [0, 1, None, "yes", 1.0])
+    def test_flag(self, value: Any) -> None:
+        message = f"`early_stop` must be True or False, received {value!r}"
+        with pytest.raises(ValueError, match=message):
+            check_flag("early_stop", value)
 
     def test_float_above(self) -> None:
         message = "`timeout_sec` must be a finite number above 0 seconds, received 0"

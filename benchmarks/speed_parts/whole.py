@@ -21,7 +21,7 @@ def run_whole(place: Place, report: Report, *, smoke: bool = False) -> None:
     Y = (X @ torch.randn(d, 1, generator=generator, dtype=place.dtype)).sin()
     bounds = torch.tensor([[0.0], [1.0]], dtype=place.dtype).expand(2, d).to(place.device)
     rows = []
-    for name in ("default", "author_code", "paper"):
+    for name in ("default", "fast", "author_code", "paper"):
         preset = get_preset(name, "superconductor")
         fit, optimize = dict(preset.fit), dict(preset.optimize)
         if smoke:

@@ -20,6 +20,7 @@ from ax.core.data import Data
 from ax.core.experiment import Experiment
 from ax.core.parameter import (
     PARAMETER_PYTHON_TYPE_MAP,
+    ChoiceParameter,
     DerivedParameter,
     FixedParameter,
     Parameter,
@@ -29,11 +30,15 @@ from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
 from botorch_roma.ax.node import refuse_hierarchical
+from botorch_roma.ax.precision import warn_of_lost_digits
 from botorch_roma.ax.search_space import (
     ParameterConfig,
     check_columns,
+    exact_grid,
     infer_parameters,
     label,
+    meant_value,
+    one_of,
 )
 
 __all__ = ["MeasuredArm", "attach_offline_data", "offline_experiment"]
@@ -127,7 +132,9 @@ def offline_experiment(
             "errors); leave them out."
         )
     client.configure_experiment(
-        parameters=parameters, parameter_constraints=parameter_constraints, name=name
+        parameters=[exact_grid(p) for p in parameters],
+        parameter_constraints=parameter_constraints,
+        name=name,
     )
     client.configure_optimization(objective=objective, outcome_constraints=outcome_constraints)
     experiment = client._experiment
@@ -218,6 +225,7 @@ def attach_offline_data(
             f"{label(df, unmeasured.argmax())!r}) have none of the metrics {present}; drop them: "
             "they would count as pending."
         )
+    warn_of_lost_digits(present, means)
     first, group = _groups([tuple(design.values()) for design in designs])
     if len(first) < len(designs):
         means, errors = _pool(group, len(first), means, errors)
@@ -336,11 +344,13 @@ def _parameter_values(parameter: Parameter, values: pd.Series) -> list[Any]:
             fits &= kind is not bool or value in (True, False)
         except (TypeError, ValueError):
             fits = False
-        choices = getattr(parameter, "values", None)
+        expected = kind.__name__
         if isinstance(parameter, FixedParameter):
-            choices = [parameter.value]
-        if not fits or (choices is not None and new not in choices):
-            expected = f"one of {choices}" if choices is not None else kind.__name__
+            fits, expected = fits and new == parameter.value, one_of([parameter.value])
+        elif isinstance(parameter, ChoiceParameter):
+            new = meant_value(parameter, new) if fits else None
+            fits, expected = new is not None, one_of(parameter.values)
+        if not fits:
             raise InputDataError(
                 f"Parameter {name!r} is {value!r} in row {row!r}, which is not {expected}; correct "
                 "the row or the parameter."

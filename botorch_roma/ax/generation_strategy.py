@@ -41,17 +41,20 @@ ROMA_TRANSFORMS: list[type[Transform]] = [*MBM_X_trans, Derelativize, Standardiz
 #: A constraint relative to a baseline is one to its measurement, not to a prediction of it.
 DERELATIVIZE: dict[str, Any] = {"Derelativize": {"use_raw_status_quo": True}}
 
+#: A strategy trains and optimises again and again, each time on other data.
+CHECKPOINT: set[str] = {"checkpoint", "checkpoint_interval"}
+
 #: What Ax decides itself, or has no use for here.
 RESERVED: dict[str, set[str]] = {
     "model_options": {"train_X", "train_Y", "train_Yvar", "input_transform", "outcome_transform"},
-    "fit_options": {"model"},
+    "fit_options": {"model", *CHECKPOINT},
     "optimizer_options": {
         *("acq_function", "bounds", "q", "inequality_constraints", "equality_constraints"),
         *("fixed_features", "post_processing_func", "batch_initial_conditions", "X_avoid"),
         *("return_best_only", "return_acq_values", "num_restarts", "raw_samples", "ic_generator"),
         *("gen_candidates", "sequential", "acq_function_sequence", "return_full_tree"),
         *("retry_on_optimization_warning", "ic_gen_kwargs", "trajectory", "options"),
-        "nonlinear_inequality_constraints",
+        *("nonlinear_inequality_constraints", *CHECKPOINT),
     },
 }
 TARGETS: dict[str, Callable[..., Any]] = {
@@ -87,7 +90,8 @@ def roma_generation_strategy(
         variant: ``"roma"``: all trials from RoMA. ``"roma_then_gp"``: a GP takes over once
             ``min_results`` of RoMA's designs have been measured. ``"roma_and_gp"``: trials (or
             batches) come from RoMA and from a GP in turn.
-        preset: See :func:`~botorch_roma.presets.get_preset`.
+        preset: ``"default"``, ``"fast"`` (one small network in place of five larger ones),
+            ``"paper"`` or ``"author_code"``, see :func:`~botorch_roma.presets.get_preset`.
         model_options: Over the preset's, for :class:`~botorch_roma.models.RoMAModel`.
         fit_options: Over the preset's, for :func:`~botorch_roma.fit.fit_roma_model`.
         optimizer_options: Over the preset's, for

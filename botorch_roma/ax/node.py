@@ -25,6 +25,9 @@ from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import TransitionCriterion
 from ax.storage.json_store.decoder import object_from_json
 
+from botorch_roma.ax.precision import as_stored
+from botorch_roma.ax.search_space import meant_value, one_of
+
 #: Trials whose arms count neither as measured nor as pending for Ax, so that they could come again.
 ENDED_WITHOUT_RESULT: tuple[TrialStatus, ...] = (TrialStatus.FAILED, TrialStatus.EARLY_STOPPED)
 
@@ -73,13 +76,15 @@ class OfflineNode(GenerationNode):
         **gs_gen_kwargs: Any,
     ) -> GeneratorRun | None:
         """Generate as Ax's node does, after the checks, avoiding what failed."""
+        data = experiment.lookup_data() if data is None else data
         _check_experiment(experiment, data)
-        check_fixed_features(experiment.search_space, gs_gen_kwargs.get("fixed_features"))
+        if (fixed := gs_gen_kwargs.get("fixed_features")) is not None:
+            gs_gen_kwargs["fixed_features"] = checked_fixed_features(experiment.search_space, fixed)
         return super().gen(
             experiment=experiment,
             pending_observations=_with_failed_arms(experiment, pending_observations),
             skip_fit=skip_fit,
-            data=data,
+            data=as_stored(data),
             n=n,
             **gs_gen_kwargs,
         )
@@ -138,7 +143,7 @@ def refuse_hierarchical(search_space: SearchSpace) -> None:
         )
 
 
-def _check_experiment(experiment: Experiment, data: Data | None) -> None:
+def _check_experiment(experiment: Experiment, data: Data) -> None:
     refuse_hierarchical(experiment.search_space)
     for p in experiment.search_space.parameters.values():
         if not isinstance(p, RangeParameter) or p.parameter_type != ParameterType.INT:
@@ -148,19 +153,19 @@ def _check_experiment(experiment: Experiment, data: Data | None) -> None:
                 f"Parameter {p.name!r} has {int(p.upper - p.lower) + 1} integer values, more than "
                 f"{MAX_INTEGERS}; make it a float parameter and round it, or use coarser units."
             )
-    df = (experiment.lookup_data() if data is None else data).df
-    if df.empty:
+    if data.df.empty:
         raise DataRequiredError(
             "The experiment has no data, and RoMA learns from measured designs; attach a table "
             "with `attach_offline_data`, or complete some trials."
         )
 
 
-def check_fixed_features(
-    search_space: SearchSpace, fixed_features: ObservationFeatures | None
-) -> None:
-    r"""Raise ``ValueError`` for fixed values that their parameters cannot take."""
-    for name, value in (fixed_features.parameters if fixed_features else {}).items():
+def checked_fixed_features(
+    search_space: SearchSpace, fixed_features: ObservationFeatures
+) -> ObservationFeatures:
+    r"""Fixed values, on the grid of their parameters; ``ValueError`` for others."""
+    exact = dict(fixed_features.parameters)
+    for name, value in fixed_features.parameters.items():
         if name not in search_space.parameters:
             raise ValueError(
                 f"`fixed_features` names {name!r}; the parameters are "
@@ -173,12 +178,15 @@ def check_fixed_features(
                 f"`fixed_features` sets {name!r} to {value!r}, which is not {allowed}; choose "
                 "another value, or widen the search space."
             )
+        if isinstance(parameter, ChoiceParameter):
+            exact[name] = meant_value(parameter, value)
+    return fixed_features.clone(replace_parameters=exact)
 
 
 def _allowed(parameter: Parameter, value: Any) -> str | None:
     """What the parameter can be, if that does not include a value."""
     if isinstance(parameter, ChoiceParameter):
-        return None if value in parameter.values else f"one of {parameter.values}"
+        return one_of(parameter.values) if meant_value(parameter, value) is None else None
     if isinstance(parameter, FixedParameter):
         return None if value == parameter.value else f"its fixed value {parameter.value!r}"
     if isinstance(parameter, RangeParameter):

@@ -4,12 +4,15 @@ The search space of a table: a parameter for every column.
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+from ax.core.parameter import ChoiceParameter
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
 
@@ -20,6 +23,13 @@ MAX_INFERRED_VALUES: int = 100
 
 #: Whole numbers that span more than this are rather identifiers or real numbers.
 MAX_INFERRED_INTEGERS: int = 100_000
+
+#: Numbers this close to an allowed value, in parts of the smallest step between two, are meant to
+#: be that value.
+GRID_TOLERANCE: float = 1e-3
+
+#: Allowed values that a message lists.
+MAX_LISTED_VALUES: int = 12
 
 
 def infer_parameters(df: pd.DataFrame, exclude: Sequence[str] = ()) -> list[ParameterConfig]:
@@ -62,6 +72,46 @@ def infer_parameters(df: pd.DataFrame, exclude: Sequence[str] = ()) -> list[Para
             stacklevel=2,
         )
     return configs
+
+
+def exact_grid(config: ParameterConfig) -> ParameterConfig:
+    """A parameter with a step size as the choice between the numbers that its user would write.
+
+    Ax adds the step up, which gives 4.9999999999999645 for 5, and 1.4 within 1 to 1.3. What it
+    refuses is left to it.
+    """
+    if not isinstance(config, RangeParameterConfig) or not (config.step_size or 0.0) > 0.0:
+        return config
+    step = float(config.step_size or 0.0)
+    lower, upper = config.bounds
+    steps = (upper - lower) / step
+    if config.scaling not in (None, "linear") or not math.isclose(steps, round(steps)):
+        return config
+    kind = int if config.parameter_type == "int" else float
+    values = [kind(float(f"{lower + k * step:.12g}")) for k in range(round(steps) + 1)]
+    return ChoiceParameterConfig(
+        name=config.name, values=values, parameter_type=config.parameter_type, is_ordered=True
+    )
+
+
+def meant_value(parameter: ChoiceParameter, value: Any) -> Any:
+    """The value of a parameter that is meant, to rounding; None if there is none."""
+    if value in parameter.values:
+        return value
+    if not parameter.is_numeric or not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    allowed: list[Any] = sorted(parameter.values)
+    step = min((b - a for a, b in itertools.pairwise(allowed)), default=0.0)
+    nearest = min(allowed, key=lambda v: abs(v - value))
+    return nearest if abs(nearest - value) <= GRID_TOLERANCE * step else None
+
+
+def one_of(values: Sequence[Any]) -> str:
+    """Allowed values for a message."""
+    if len(values) <= MAX_LISTED_VALUES:
+        return f"one of {list(values)}"
+    listed = ", ".join(repr(v) for v in values[: MAX_LISTED_VALUES - 2])
+    return f"one of [{listed}, ..., {values[-1]!r}] ({len(values)} values)"
 
 
 def label(rows: pd.DataFrame | pd.Series, position: Any) -> Any:

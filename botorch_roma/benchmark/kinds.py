@@ -210,8 +210,13 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        if not settings["optimize"]["local_search_rounds"]:  # came later than stored runs
-            del settings["optimize"]["local_search_rounds"]
+        for name in (
+            "local_search_rounds",
+            "early_stop",
+            "reuse_steps",
+        ):  # came later than stored runs
+            if not settings["optimize"][name]:
+                del settings["optimize"][name]
         if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":
@@ -333,6 +338,10 @@ class BaselineMethod:
 
 
 def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The arguments of a function that have a default, and their defaults."""
+    """The arguments of a function that have a default, and their defaults.
+
+    Without checkpoints, which have no influence on a result.
+    """
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: value for name, value in defaults.items() if not name.startswith("checkpoint")}

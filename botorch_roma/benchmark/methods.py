@@ -67,7 +67,7 @@ def _baseline(name: str, label: str, function: Callable[..., Tensor], **options:
 
 
 def _ablation(name: str, label: str, *components: str) -> Method:
-    method = RoMAMethod("default", components=components)
+    method = RoMAMethod("fast", components=components)
     return _roma(name, label, method, "ablation", "ablation")
 
 
@@ -109,18 +109,25 @@ _ALL = (
     _roma(
         "gradient_ascent",
         "gradient ascent, proxy of default",
-        RoMAMethod("default", components=("noise", "weight_perturbation", "adam")),
+        RoMAMethod("default", changes={"radius": 0.0}),
         "default",
+    ),
+    _roma(
+        "fast_gradient_ascent",
+        "gradient ascent, proxy of fast",
+        RoMAMethod("fast", components=("noise", "weight_perturbation", "adam")),
+        "fast",
     ),
     _roma("author_code", "RoMA, author_code", RoMAMethod("author_code"), "published"),
     _roma("paper", "RoMA, paper", RoMAMethod("paper"), "published"),
+    _roma("fast", "RoMA, fast", RoMAMethod("fast"), "fast"),
     _roma("default", "RoMA, default", RoMAMethod("default"), "default"),
     _roma("selected", "RoMA, selected", RoMAMethod("selected"), "selected"),
     _roma(
-        "default_latent",
-        "RoMA, default, latent space",
-        RoMAMethod("default", encoding="latent"),
-        "default_latent",
+        "fast_latent",
+        "RoMA, fast, latent space",
+        RoMAMethod("fast", encoding="latent"),
+        "fast_latent",
         discrete=True,
     ),
     _ablation("only_none", "none of the components"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -18,6 +19,7 @@ from botorch.exceptions import InputDataWarning
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
+from botorch_roma.checkpoint import DEFAULT_INTERVAL
 from botorch_roma.latent.encoding import LogitsEncoding, OneHotEncoding, TokenEncoding
 from botorch_roma.latent.training import CHUNK_SIZE, VAEHistory, fit_sequence_vae
 from botorch_roma.latent.vae import Architecture, SequenceVAE
@@ -95,6 +97,8 @@ class LatentSpace(TokenEncoding):
         min_reconstruction: float = 0.5,
         seed: int = 0,
         timeout_sec: float | None = None,
+        checkpoint: str | Path | None = None,
+        checkpoint_interval: float = DEFAULT_INTERVAL,
         progress: bool = False,
     ) -> LatentSpace:
         r"""Train a VAE and make a space of it.
@@ -116,11 +120,13 @@ class LatentSpace(TokenEncoding):
             min_reconstruction: See the class.
             seed: Seed of weights, split, order and noise.
             timeout_sec: Time budget in seconds.
+            checkpoint: As for :func:`~botorch_roma.latent.training.fit_sequence_vae`.
+            checkpoint_interval: As there.
             progress: Show a progress bar on standard error.
 
         Raises:
-            ValueError: For options out of range.
-            InputDataError: For fewer than two distinct sequences.
+            ValueError: For options out of range; a checkpoint of another training.
+            InputDataError: For fewer than two distinct sequences; a damaged checkpoint.
         """
         _check_share("min_reconstruction", min_reconstruction)  # before the work
         if architecture is None:
@@ -145,6 +151,8 @@ class LatentSpace(TokenEncoding):
             num_validation=num_validation,
             seed=seed,
             timeout_sec=timeout_sec,
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
             progress=progress,
         )
         return cls(vae, vocabulary, tokens, history, min_reconstruction=min_reconstruction)

@@ -7,13 +7,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
+from botorch_roma.checkpoint import DEFAULT_INTERVAL, Checkpoint, open_checkpoint
+from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.vae import SequenceVAE
 from botorch_roma.latent.vocabulary import check_tokens
 from botorch_roma.progress import track
@@ -70,6 +73,8 @@ def fit_sequence_vae(
     num_validation: int | None = None,
     seed: int = 0,
     timeout_sec: float | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = DEFAULT_INTERVAL,
     progress: bool = False,
 ) -> VAEHistory:
     r"""Train a VAE on sequences, in place.
@@ -89,14 +94,19 @@ def fit_sequence_vae(
             tenth of the data, at most 1,000.
         seed: Seed of the split, the order of the data and the noise.
         timeout_sec: Time budget in seconds; the state reached by then is kept.
+        checkpoint: A file to save the training to as it goes on, and to go on from where it is
+            there, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
+            all runs together.
+        checkpoint_interval: Seconds from one save to the next.
         progress: Show a progress bar on standard error.
 
     Returns:
         The history, with the held-out accuracy of the reconstruction.
 
     Raises:
-        ValueError: For options out of range, and tokens that do not fit the VAE.
-        InputDataError: For fewer than two distinct sequences.
+        ValueError: For options out of range, and tokens that do not fit the VAE; a checkpoint of
+            another training.
+        InputDataError: For fewer than two distinct sequences; a damaged checkpoint.
         ModelFittingError: If the loss becomes non-finite.
     """
     check_float("beta", beta)
@@ -109,42 +119,136 @@ def fit_sequence_vae(
         raise ValueError(
             f"`tokens` must have shape n x {vae.length}, received {tuple(tokens.shape)}."
         )
-    generator = torch.Generator().manual_seed(seed)
-    weight = next(vae.parameters())
-    device, dtype = weight.device, weight.dtype
-    train, held_out = _split(tokens.long(), num_validation, generator, device)
-    batches = math.ceil(len(train) / batch_size)
-    epochs = max(10, round(DEFAULT_NUM_BATCHES / batches)) if epochs is None else epochs
-    check_int("epochs", epochs, minimum=1)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=lr)
-    history, start, step = VAEHistory(num_validation=len(held_out)), time.monotonic(), 0
-    for _ in track(range(epochs), total=epochs, description="latent space", enabled=progress):
-        order = torch.randperm(len(train), generator=generator).to(device)
-        total = torch.zeros((), device=device)
-        for rows in order.split(batch_size):
-            share = step / (epochs * batches)
-            optimizer.param_groups[0]["lr"] = lr * _schedule(share)
-            shape = (len(rows), vae.latent_dim)
-            noise = torch.randn(shape, generator=generator, dtype=dtype).to(device)
-            loss = vae.loss(train[rows], beta * min(1.0, share / WARM_UP), noise)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(rows)
-            step += 1
-        if not bool(torch.isfinite(total)):
+    if epochs is not None:
+        check_int("epochs", epochs, minimum=1)
+    device = next(vae.parameters()).device
+    settings = {
+        "beta": beta,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "num_validation": num_validation,
+        "seed": seed,
+    }
+
+    def key() -> Fingerprint:
+        return {"tokens": digest(tokens)} | fingerprint(**settings, vae=vae)
+
+    with open_checkpoint(checkpoint, checkpoint_interval, device, key) as file:
+        training = _Training(vae, tokens, num_validation, seed, lr)
+        return training.run(beta, epochs, batch_size, timeout_sec, file, progress)
+
+
+class _Training:
+    """The state of a training of a VAE."""
+
+    def __init__(
+        self, vae: SequenceVAE, tokens: Tensor, num_validation: int | None, seed: int, lr: float
+    ) -> None:
+        self.vae, self.lr = vae, lr
+        self.weight = next(vae.parameters())
+        self.generator = torch.Generator().manual_seed(seed)
+        self.train, self.held_out = _split(
+            tokens.long(), num_validation, self.generator, self.weight.device
+        )
+        self.optimizer = torch.optim.Adam(vae.parameters(), lr=lr)
+        self.history = VAEHistory(num_validation=len(self.held_out))
+        self.total, self.batches = torch.zeros((), device=self.weight.device), 0
+        self.after_order: Tensor | None = None
+
+    def run(
+        self,
+        beta: float,
+        epochs: int | None,
+        batch_size: int,
+        timeout_sec: float | None,
+        checkpoint: Checkpoint | None,
+        progress: bool,
+    ) -> VAEHistory:
+        """Train, from where a checkpoint left it."""
+        batches = math.ceil(len(self.train) / batch_size)
+        epochs = max(10, round(DEFAULT_NUM_BATCHES / batches)) if epochs is None else epochs
+        start = time.monotonic()
+        if checkpoint is not None:
+            start -= checkpoint.before
+            if "training" in checkpoint.parts and self._restore(checkpoint.parts["training"]):
+                return self.history
+        first = len(self.history.loss)
+        for epoch in track(
+            range(first, epochs), total=epochs - first, description="latent space", enabled=progress
+        ):
+            self.before_order = self.generator.get_state()
+            order = torch.randperm(len(self.train), generator=self.generator)
+            if self.after_order is not None:  # the first batches of this epoch have been seen
+                self.generator.set_state(self.after_order)
+                self.after_order = None
+            for rows in order.to(self.weight.device).split(batch_size)[self.batches :]:
+                share = (epoch * batches + self.batches) / (epochs * batches)
+                self.total += self._step(rows, share, beta) * len(rows)
+                self.batches += 1
+                if checkpoint is not None:
+                    checkpoint.offer("training", self._state)
+            self._record(start)
+            if timeout_sec is not None and self.history.seconds[-1] >= timeout_sec:
+                break
+        if checkpoint is not None:
+            timed_out = len(self.history.loss) < epochs
+            checkpoint.finish("training", self._result(), timed_out=timed_out)
+        return self.history
+
+    def _step(self, rows: Tensor, share: float, beta: float) -> Tensor:
+        self.optimizer.param_groups[0]["lr"] = self.lr * _schedule(share)
+        shape = (len(rows), self.vae.latent_dim)
+        noise = torch.randn(shape, generator=self.generator, dtype=self.weight.dtype)
+        noise = noise.to(self.weight.device)
+        loss = self.vae.loss(self.train[rows], beta * min(1.0, share / WARM_UP), noise)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _record(self, start: float) -> None:
+        """The end of an epoch."""
+        history = self.history
+        if not bool(torch.isfinite(self.total)):
             raise ModelFittingError(
-                f"The loss of the VAE became {total.item()} in epoch {len(history.loss)}; lower "
-                f"`lr`, received {lr:g}."
+                f"The loss of the VAE became {self.total.item()} in epoch {len(history.loss)}; "
+                f"lower `lr`, received {self.lr:g}."
             )
-        same = reconstruct(vae, held_out) == held_out
-        history.loss.append(total.item() / len(train))
+        same = reconstruct(self.vae, self.held_out) == self.held_out
+        history.loss.append(self.total.item() / len(self.train))
         history.token_accuracy.append(same.double().mean().item())
         history.sequence_accuracy.append(same.all(dim=-1).double().mean().item())
         history.seconds.append(time.monotonic() - start)
-        if timeout_sec is not None and history.seconds[-1] >= timeout_sec:
-            break
-    return history
+        self.total, self.batches = torch.zeros_like(self.total), 0
+
+    def _result(self) -> dict[str, Any]:
+        return {"vae": self.vae.state_dict(), "history": vars(self.history)}
+
+    def _state(self) -> dict[str, Any]:
+        """All that the rest of the training depends on, in the middle of an epoch."""
+        return {
+            **self._result(),
+            "finished": False,
+            "total": self.total,
+            "batches": self.batches,
+            "optimizer": self.optimizer.state_dict(),
+            "generator_before": self.before_order,
+            "generator": self.generator.get_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> bool:
+        """Take up a training; whether it is finished."""
+        self.vae.load_state_dict(state["vae"])
+        self.history = VAEHistory(**state["history"])
+        if state["finished"]:
+            return True
+        self.total.copy_(state["total"])
+        self.batches = state["batches"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator_before"])
+        self.after_order = state["generator"]
+        return False
 
 
 def _schedule(share: float) -> float:

@@ -4,7 +4,8 @@ Stage 2b of RoMA: move the candidates, adapting the proxy before every step.
     theta_t  =  adapted weights at x_t, with pseudo label f(x_t; theta_{t-1})
     x_{t+1}  =  x_t + step along grad_x acquisition(x_t; theta_t)                 [Yu2021roma]_
 
-The adaptation restarts from the fitted weights at every update. All candidates move side by side.
+The adaptation restarts from the fitted weights at every update, unless ``reuse_steps`` is set. All
+candidates move side by side.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
+from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.chunks import chunks
 from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
@@ -173,6 +175,21 @@ class UpdateResult:
     num_updates: int = 0
     every: int = 1
 
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], like: Tensor) -> UpdateResult:
+        """Of what a checkpoint holds, on the device of a tensor."""
+        snapshots = [x.to(like) for x in state["snapshots"]]
+        return cls(state["X"].to(like), snapshots, state["num_updates"], state["every"])
+
+    def add(self, X: Tensor) -> None:
+        """Note what an update has made of the candidates."""
+        self.X = X
+        self.num_updates += 1
+        if self.num_updates % self.every == 0:
+            self.snapshots.append(X)
+        if len(self.snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
+            self.snapshots, self.every = self.snapshots[::2], 2 * self.every
+
     def until(self, k: int) -> UpdateResult:
         """The result as it was at snapshot ``k``."""
         return UpdateResult(
@@ -190,6 +207,7 @@ def run_updates(
     snap: Callable[[Tensor], Tensor] | None = None,
     timeout_sec: float | None = None,
     trajectory: Trajectory | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> UpdateResult:
     r"""The loop of stage 2 from ``B x d`` start designs.
@@ -202,8 +220,9 @@ def run_updates(
         points_per_batch: Number of consecutive candidates that the acquisition function sees
             jointly.
         snap: Moves designs to the nearest ones that an encoding stands for.
-        timeout_sec: Time budget in seconds.
+        timeout_sec: Time budget in seconds, from now.
         trajectory: A record to fill.
+        checkpoint: Where to save to, and to go on from.
         progress: Show a progress bar on standard error.
     """
     if trajectory is not None and (trajectory.x or trajectory.predicted):
@@ -219,45 +238,66 @@ def run_updates(
     start = time.monotonic()
     X = feasible_set.project(X, final=True)
     feasible_set.check_nonlinear(X)
+    result = UpdateResult(X, [X])
+    saved = None if checkpoint is None else checkpoint.parts.get("updates")
+    if saved is not None:
+        result = UpdateResult.from_state(saved, like=X)
+        if trajectory is not None:
+            trajectory.extend(saved["trajectory"])
+        if saved["finished"]:
+            return result
     ascent = _Ascent(X, acq_function, options, points_per_batch)
-    snapshots, every, updates = [X], 1, 0
+    if checkpoint is not None and saved is not None:
+        ascent.load_state(saved["ascent"])
+        checkpoint.restore_random_state()
+
+    def state() -> dict[str, Any]:
+        lists = {} if trajectory is None else trajectory.lists()
+        return {**vars(result), "finished": False, "ascent": ascent.state(), "trajectory": lists}
+
     before: float | None = None
     bar = track(
-        range(options.num_updates),
-        total=options.num_updates,
+        range(result.num_updates, options.num_updates),
+        total=options.num_updates - result.num_updates,
         description="stage 2",
         enabled=progress,
+        shorter=None if timeout_sec is not None else "fewer `num_updates`, or `timeout_sec`",
     )
+    interrupted = False
     for t in bar:
+        interrupted = is_interrupted()
+        if checkpoint is not None:
+            checkpoint.offer("updates", state)
         now = time.monotonic()
         last = 0.0 if before is None else now - before  # one more that takes as long has to fit
         if timeout_sec is not None and now + last - start >= timeout_sec:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
-        if is_interrupted():
+        if interrupted:
+            later = "" if checkpoint is None else " The same call goes on from the checkpoint."
             warnings.warn(
                 f"Interrupted after {t} of {options.num_updates} updates: the candidates reached "
-                "by then are returned.",
+                f"by then are returned.{later}",
                 OptimizationWarning,
                 stacklevel=3,
             )
             break
         before = now
+        X = result.X
         step = ascent.step(X, trajectory)
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
             X_new = feasible_set.project(snap(X_new))
         X = feasible_set.retreat(X, X_new)
         ascent.relabel(X)
-        updates = t + 1
-        if updates % every == 0:
-            snapshots.append(X)
-        if len(snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
-            snapshots, every = snapshots[::2], 2 * every
-    X = feasible_set.project(X, final=True)
+        result.add(X)
+    result.X = feasible_set.project(result.X, final=True)
     if trajectory is not None:
-        trajectory.append(x=X)
-    return UpdateResult(X, snapshots, updates, every)
+        trajectory.append(x=result.X)
+    if checkpoint is not None and not interrupted:
+        timed_out = result.num_updates < options.num_updates
+        checkpoint.finish("updates", state(), timed_out=timed_out)
+    return result
 
 
 def make_adaptations(
@@ -274,10 +314,16 @@ def make_adaptations(
             pseudo_label_loss=options.pseudo_label_loss,
             first_layer=options.first_layer,
             weight_form=options.weight_form,
+            early_stop=options.early_stop,
+            reuse_steps=options.reuse_steps,
             replay=replay,
         )
         for model in models
     }
+
+
+#: What the steps of candidates depend on, and is taken from the start designs and the data.
+_OF_THE_START: tuple[str, ...] = ("start_mean", "unit", "sign", "start_values")
 
 
 class _Ascent:
@@ -292,9 +338,23 @@ class _Ascent:
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
         rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD
-        self.optimizer = rule([self.delta], lr=options.lr, maximize=True)
+        self.optimizer = rule([self.delta], lr=options.step_size(X.shape[-1]), maximize=True)
         self.adapted: dict[RoMAModel, AdaptedRoMAModel] = {}
         self._start(X)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next updates depend on, besides the candidates."""
+        start = {name: getattr(self, name) for name in _OF_THE_START if hasattr(self, name)}
+        labels = [self.labels[m] for m in self.models]
+        return {"start": start, "labels": labels, "optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for name, value in state["start"].items():
+            setattr(self, name, value.to(self.delta) if isinstance(value, Tensor) else value)
+        pairs = zip(self.models, state["labels"], strict=True)
+        self.labels = {m: label.to(self.delta) for m, label in pairs}
+        self.optimizer.load_state_dict(state["optimizer"])
 
     @torch.no_grad()
     def _start(self, X: Tensor) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from botorch.acquisition import AcquisitionFunction
 from torch import Tensor
 
 from botorch_roma._compat import replace_modules
+from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.interrupt import is_interrupted
 from botorch_roma.optim.generation import make_adaptations
 from botorch_roma.optim.initializers import distinct_keys, roma_models
@@ -42,7 +44,8 @@ def adapted_values(
         A function of designs ``n x d`` and neighbours ``k x n x d`` to values ``n`` and ``k x n``.
     """
     models = roma_models(acq_function)
-    adaptations = make_adaptations(models, options)
+    # of other designs in every round
+    adaptations = make_adaptations(models, replace(options, reuse_steps=0))
 
     def values(X: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
         adapted = {}
@@ -67,6 +70,7 @@ def local_search(
     allowed: Callable[[Tensor], Tensor] | None = None,
     X_avoid: Tensor | None = None,
     deadline: float | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Tensor]:
     r"""The best ``n`` of designs and their neighbours, round after round.
 
@@ -80,27 +84,66 @@ def local_search(
         allowed: Which of ``r x d`` designs may be returned, ``r`` of bool; all by default.
         X_avoid: Designs that may not be returned, ``m x d``.
         deadline: No round begins after this, in seconds of ``time.monotonic``.
+        checkpoint: Where to save to, and to go on from.
 
     Yields:
         ``n x d`` after each round, distinct.
     """
     group = max(1, CHUNK_SIZE // max(1, len(neighbours(X[:1]))))
     pool = _Pool(X, scale, allowed, X_avoid)
-    for _ in range(num_rounds):
+    state = _State.load(checkpoint, X)
+    for X in state.rounds:
+        pool.take_fresh()
+        yield X
+        pool.replace(X, state.values.clone())
+    if checkpoint is not None and (state.rounds or state.evaluated):
+        checkpoint.restore_random_state()
+    stop, late = state.finished, False
+    while len(state.rounds) < num_rounds and not stop:
         fresh = pool.take_fresh()
         late = deadline is not None and time.monotonic() >= deadline
-        if late or is_interrupted() or not len(fresh):
+        stop = is_interrupted()
+        if late or stop or not len(fresh):
             break
         found = []
-        for part in fresh.split(group):
+        for i, part in enumerate(fresh.split(group)):
             N = neighbours(part)
-            with torch.no_grad():
-                own, others = values(part, N)
+            if i == len(state.evaluated):
+                with torch.no_grad():
+                    state.evaluated.append(values(part, N))
+                if checkpoint is not None:
+                    checkpoint.offer("local search", lambda: vars(state))
+            own, others = state.evaluated[i]
             pool.update(part, own)
             found.append((N.flatten(end_dim=1), others.flatten()))
         for designs, theirs in found:
             pool.add(designs, theirs)
+        state.rounds.append(pool.X)
+        state.values, state.evaluated = pool.values.clone(), []
         yield pool.X
+    if checkpoint is not None and not stop:
+        checkpoint.finish("local search", vars(state), timed_out=late)
+
+
+@dataclass
+class _State:
+    """Where a local search is: its rounds, the values after them, and those known of the next."""
+
+    rounds: list[Tensor]
+    values: Tensor
+    evaluated: list[tuple[Tensor, Tensor]]
+    finished: bool = False
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint | None, X: Tensor) -> _State:
+        """What a checkpoint holds, or nothing yet; on the device of ``X``."""
+        saved = {} if checkpoint is None else checkpoint.parts.get("local search", {})
+        return cls(
+            [x.to(X) for x in saved.get("rounds", [])],
+            saved.get("values", X[:0, 0]).to(X),
+            [(own.to(X), others.to(X)) for own, others in saved.get("evaluated", [])],
+            saved.get("finished", False),
+        )
 
 
 class _Pool:
@@ -118,6 +161,10 @@ class _Pool:
         self.keys = distinct_keys(X, scale)
         self.explored: set[bytes] = set()
         self.avoid = set() if X_avoid is None else set(distinct_keys(X_avoid, scale))
+
+    def replace(self, X: Tensor, values: Tensor) -> None:
+        """Other designs, and their values."""
+        self.X, self.values, self.keys = X, values, distinct_keys(X, self.scale)
 
     def take_fresh(self) -> Tensor:
         """The designs that have not been looked around, which they now have."""

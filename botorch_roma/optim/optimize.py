@@ -7,6 +7,8 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
 from botorch_roma.adaptation import Mode
+from botorch_roma.checkpoint import DEFAULT_INTERVAL, open_checkpoint
 from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.inner_loop import WeightForm
 from botorch_roma.models.joined import join_models
@@ -61,13 +64,17 @@ def optimize_acqf_roma(
     initial_pseudo_label: InitialPseudoLabel = "predicted",
     first_layer: FirstLayer = "auto",
     weight_form: WeightForm = "auto",
+    early_stop: bool = False,
+    reuse_steps: int = 0,
     step_rule: StepRule = "adam",
-    lr: float = 1e-2,
+    lr: float | None = None,
     num_updates: int = 300,
     region: float | None = 4.0,
     reencode_every: int | None = None,
     local_search_rounds: int = 0,
     trajectory: Trajectory | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_interval: float = DEFAULT_INTERVAL,
     progress: bool = False,
     **ic_gen_kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -84,7 +91,9 @@ def optimize_acqf_roma(
     say); the trajectory alone holds vectors.
 
     The arguments up to ``retry_on_optimization_warning`` are those of
-    :func:`botorch.optim.optimize_acqf`; what does not apply is refused.
+    :func:`botorch.optim.optimize_acqf`; what does not apply is refused. The settings from
+    ``radius`` on are by default those of the preset ``"fast"``;
+    :func:`~botorch_roma.presets.get_preset` gives those that are recommended.
 
     Args:
         acq_function: An acquisition function over a fitted RoMA model: analytic or Monte Carlo.
@@ -119,13 +128,21 @@ def optimize_acqf_roma(
         initial_pseudo_label: ``"predicted"`` or ``"measured"``.
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``.
+        early_stop: Whether a candidate ends its adaptation where the objective no longer falls.
+        reuse_steps: Latest steps of an adaptation that the next begins with; not in the paper.
         step_rule: ``"adam"`` or ``"gradient"``.
-        lr: Step size in z-scored inputs.
+        lr: Step size in z-scored inputs; by default 0.01 with Adam, ``0.1 * sqrt(d)`` along the
+            gradient.
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
         reencode_every: Decode and encode the candidates after this many updates, or None.
         local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
+        checkpoint: A file to save the state to as it goes on, and to go on from where it is there,
+            see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of all runs
+            together. What draws random numbers must be seeded. Ctrl-C ends the call once all is
+            saved.
+        checkpoint_interval: Seconds from one save to the next.
         progress: Show a progress bar on standard error.
         ic_gen_kwargs: Passed on to ``ic_generator``.
 
@@ -136,7 +153,9 @@ def optimize_acqf_roma(
         adapted proxies predicted on the way is in the trajectory.
 
     Raises:
-        ValueError: Malformed arguments; too few distinct start designs.
+        ValueError: Malformed arguments; too few distinct start designs; a checkpoint of another
+            optimisation.
+        InputDataError: For a damaged checkpoint.
         UnsupportedError: Arguments that do not apply; no RoMA model in ``acq_function``.
         ModelFittingError: If the model has not been fitted.
         InfeasibilityError: Contradictory constraints, no feasible start.
@@ -162,6 +181,8 @@ def optimize_acqf_roma(
         initial_pseudo_label=initial_pseudo_label,
         first_layer=first_layer,
         weight_form=weight_form,
+        early_stop=early_stop,
+        reuse_steps=reuse_steps,
         step_rule=step_rule,
         lr=lr,
         num_updates=num_updates,
@@ -169,6 +190,13 @@ def optimize_acqf_roma(
         reencode_every=reencode_every,
         local_search_rounds=local_search_rounds,
     )
+    if timeout_sec is not None:
+        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    if checkpoint is not None and raw_samples is not None and "seed" not in (options or {}):
+        raise ValueError(
+            f"`options` must hold a seed with `raw_samples` and `checkpoint`, received {options}: "
+            "other start designs make another optimisation."
+        )
     start = time.monotonic()
     search = Search.prepare(
         acq_function,
@@ -187,13 +215,20 @@ def optimize_acqf_roma(
         X_avoid=X_avoid,
         ic_gen_kwargs=ic_gen_kwargs,
     )
-    deadline = None
-    if timeout_sec is not None:  # preparing is a part of it
-        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
-        deadline = start + timeout_sec
-        timeout_sec = max(deadline - time.monotonic(), 1e-3)
-    result = search.run(settings, timeout_sec=timeout_sec, trajectory=trajectory, progress=progress)
-    X, values = search.finish(result, settings, best_only=return_best_only, deadline=deadline)
+    key = partial(search.fingerprint, settings, trajectory)
+    with open_checkpoint(checkpoint, checkpoint_interval, search.start.device, key) as file:
+        start -= 0.0 if file is None else file.before
+        deadline = None if timeout_sec is None else start + timeout_sec
+        result = search.run(
+            settings,
+            timeout_sec=None if deadline is None else max(deadline - time.monotonic(), 1e-3),
+            trajectory=trajectory,
+            checkpoint=file,
+            progress=progress,
+        )
+        X, values = search.finish(
+            result, settings, best_only=return_best_only, deadline=deadline, checkpoint=file
+        )
     return X, values if return_acq_values else None
 
 
@@ -210,7 +245,8 @@ def optimize_acqfs_roma(
             differ in their weights only.
         bounds: ``2 x d`` bounds.
         q: Number of candidates of each.
-        options: Of :func:`optimize_acqf_roma`, for all; no ``trajectory``, no ``timeout_sec``.
+        options: Of :func:`optimize_acqf_roma`, for all; no ``trajectory``, no ``timeout_sec``, no
+            ``checkpoint``.
 
     Returns:
         Candidates and values for each acquisition function.
@@ -226,7 +262,7 @@ def optimize_acqfs_roma(
         >>> batches = optimize_acqfs_roma([PosteriorMean(m) for m in models], bounds, q=128)
     """
     arguments = _arguments(bounds, q, options)
-    refuse(**{name: arguments[name] for name in (*_REFUSED, "trajectory", "timeout_sec")})
+    refuse(**{name: arguments[name] for name in (*_REFUSED, *_NOT_SIDE_BY_SIDE)})
     if not acq_functions:
         raise ValueError(
             "`acq_functions` is empty; it must hold at least one acquisition function."
@@ -300,3 +336,5 @@ _REFUSED: tuple[str, ...] = (
     "return_full_tree",
     "retry_on_optimization_warning",
 )
+
+_NOT_SIDE_BY_SIDE: tuple[str, ...] = ("trajectory", "timeout_sec", "checkpoint")

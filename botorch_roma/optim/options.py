@@ -8,18 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from botorch_roma.adaptation import Mode
+from botorch_roma.adaptation import Mode, check_reuse
 from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.inner_loop import WeightForm
-from botorch_roma.validation import check_choice, check_float, check_int
+from botorch_roma.validation import check_choice, check_flag, check_float, check_int
 
 StepRule = Literal["adam", "gradient"]
 InitialPseudoLabel = Literal["predicted", "measured"]
 
+#: Default step size of Adam.
+ADAM_STEP: float = 0.01
+
+#: Default step size along the gradient, for each root of the number of inputs.
+GRADIENT_STEP: float = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class RoMAOptions:
-    r"""Settings of stage 2 of RoMA: adaptation and solution update.
+    r"""Settings of stage 2 of RoMA: adaptation and solution update; by default those of ``"fast"``.
 
     Attributes:
         radius: Radius of the weight ball relative to each tensor's norm; 0 switches the
@@ -32,9 +38,15 @@ class RoMAOptions:
             the ``"measured"`` outcome of the start design (the authors' code).
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
+        early_stop: Whether a candidate ends its adaptation before a step that does not lower its
+            objective. The paper takes all steps, which is better and costs no more.
+        reuse_steps: Number of the latest steps of an adaptation that the next one begins with,
+            instead of taking them anew. That deviates from the paper, where the adaptation restarts
+            from the fitted weights at every update, and is as much faster. 0 is the paper.
         step_rule: ``"adam"``, or ``"gradient"`` for ``x + lr * gradient``.
         lr: Step size of the candidates in z-scored inputs (in standard deviations of the raw
-            inputs, also where the model has an input transform).
+            inputs, also where the model has an input transform). By default 0.01 with
+            Adam and ``0.1 * sqrt(d)`` along the gradient, see :meth:`step_size`.
         num_updates: Number of updates of each candidate.
         region: Trust region of the cap: ``(f(x) - f(x_0))^2 / (2 * region)`` is subtracted from
             the objective, so a candidate stops once its predicted gain reaches ``region``
@@ -59,8 +71,10 @@ class RoMAOptions:
     initial_pseudo_label: InitialPseudoLabel = "predicted"
     first_layer: FirstLayer = "auto"
     weight_form: WeightForm = "auto"
+    early_stop: bool = False
+    reuse_steps: int = 0
     step_rule: StepRule = "adam"
-    lr: float = 1e-2
+    lr: float | None = None
     num_updates: int = 300
     region: float | None = 4.0
     reencode_every: int | None = None
@@ -77,14 +91,29 @@ class RoMAOptions:
         )
         check_choice("first_layer", self.first_layer, get_args(FirstLayer))
         check_choice("weight_form", self.weight_form, get_args(WeightForm))
+        check_flag("early_stop", self.early_stop)
+        check_reuse(
+            self.reuse_steps,
+            "num_adaptation_steps",
+            self.num_adaptation_steps,
+            mode=self.mode,
+            early_stop=self.early_stop,
+        )
         check_choice("step_rule", self.step_rule, get_args(StepRule))
-        check_float("lr", self.lr, exclusive=True)
+        if self.lr is not None:
+            check_float("lr", self.lr, exclusive=True)
         check_int("num_updates", self.num_updates, minimum=0)
         if self.region is not None:
             check_float("region", self.region, exclusive=True)
         if self.reencode_every is not None:
             check_int("reencode_every", self.reencode_every, minimum=1)
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
+
+    def step_size(self, d: int) -> float:
+        """:attr:`lr`, or its default where ``d`` numbers move."""
+        if self.lr is not None:
+            return self.lr
+        return ADAM_STEP if self.step_rule == "adam" else GRADIENT_STEP * d**0.5
 
     @classmethod
     def names(cls) -> set[str]:

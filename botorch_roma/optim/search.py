@@ -14,6 +14,9 @@ from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import UnsupportedError
 from torch import Tensor
 
+from botorch_roma._compat import outcome_constraints
+from botorch_roma.checkpoint import Checkpoint
+from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
@@ -163,12 +166,39 @@ class Search:
             encoding,
         )
 
+    def fingerprint(
+        self, settings: RoMAOptions, trajectory: Trajectory | None = None
+    ) -> Fingerprint:
+        """All that the result depends on, for a checkpoint of it."""
+        models = roma_models(self.acq_function)
+        data = fingerprint(
+            train_X=[digest(m.train_X) for m in models],
+            train_Y=[digest(m.train_Y) for m in models],
+        )
+        return data | fingerprint(
+            q=self.q,
+            num_restarts=self.shape[0],
+            **vars(settings),
+            trajectory=None if trajectory is None else f"positions={trajectory.positions}",
+            bounds=self.designs.bounds,
+            fixed_features=self.designs.fixed,
+            inequality_constraints=self.designs.inequality_constraints,
+            equality_constraints=self.designs.equality_constraints,
+            nonlinear_inequality_constraints=self.designs.nonlinear,
+            post_processing_func=self.post_processing_func,
+            X_avoid=self.X_avoid,
+            acq_function=self.acq_function,
+            constraints=outcome_constraints(self.acq_function),
+            batch_initial_conditions=self.start,
+        )
+
     def run(
         self,
         settings: RoMAOptions,
         *,
         timeout_sec: float | None = None,
         trajectory: Trajectory | None = None,
+        checkpoint: Checkpoint | None = None,
         progress: bool = False,
     ) -> UpdateResult:
         r"""The updates from the start designs, as of ``run_updates``."""
@@ -181,6 +211,7 @@ class Search:
             snap=problem.snap,
             timeout_sec=timeout_sec,
             trajectory=trajectory,
+            checkpoint=checkpoint,
             progress=progress,
         )
 
@@ -191,9 +222,10 @@ class Search:
         *,
         best_only: bool,
         deadline: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
-        *_, X = self.refine(self.distinct(result), settings, deadline)
+        *_, X = self.refine(self.distinct(result), settings, deadline, checkpoint)
         _warn_infeasible(X, self.designs, self.scale)
         values = final_values(self.acq_function, X.unsqueeze(1))
         if not best_only:
@@ -220,7 +252,11 @@ class Search:
         )
 
     def refine(
-        self, X: Tensor, settings: RoMAOptions, deadline: float | None = None
+        self,
+        X: Tensor,
+        settings: RoMAOptions,
+        deadline: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Iterator[Tensor]:
         r"""Candidates ``B x d``, and what each round of the local search makes of them."""
         yield X
@@ -234,11 +270,22 @@ class Search:
                 allowed=self._stays,
                 X_avoid=self.X_avoid,
                 deadline=deadline,
+                checkpoint=checkpoint,
             )
+
+    def _as_ever(self, Z: Tensor) -> Tensor:
+        r"""Which of ``r x e`` vectors leave alone what never varies in the data, ``r`` of bool.
+
+        Of a letter that no design has in its place the proxy knows nothing; gradient steps do not
+        bring it up either.
+        """
+        model = roma_models(self.problem.acq_function)[0]
+        never = input_scale(model) == 0
+        return (Z[:, never] == model.train_X[0, never]).all(dim=-1)
 
     def _stays(self, X: Tensor) -> Tensor:
         r"""Which of ``r x d`` designs are allowed as they are, ``r`` of bool."""
-        stays = (self.designs.fix(X) == X).all(dim=-1)
+        stays = (self.designs.fix(X) == X).all(dim=-1) & self._as_ever(self.problem.encode(X))
         if self.post_processing_func is not None:
             stays &= (self.post_processing_func(X) == X).all(dim=-1)
         if self.designs.nonlinear:

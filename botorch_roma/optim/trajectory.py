@@ -51,6 +51,15 @@ class Trajectory:
                 continue
             getattr(self, name).append(value.detach().cpu().clone())
 
+    def lists(self) -> dict[str, list[Tensor]]:
+        """All that was recorded, by name."""
+        return {name: [*value] for name, value in vars(self).items() if isinstance(value, list)}
+
+    def extend(self, lists: dict[str, list[Tensor]]) -> None:
+        """Record what another one has recorded, as of :meth:`lists`."""
+        for name, values in lists.items():
+            getattr(self, name).extend(values)
+
     def stack(self, name: str) -> Tensor:
         r"""One quantity over all updates, ``T x B`` (``T x B x d`` for ``"x"``)."""
         return torch.stack(getattr(self, name))

@@ -117,7 +117,8 @@ class Run:
                 f"{str(path)!r} holds no run; pass what `botorch-roma propose --json` printed."
             )
         source = data or _find(Path(summary["data"]), path)
-        frame = read_frame(source, texts=summary["sequences"]).rename(columns=str)
+        sequences, categories = summary["sequences"], summary.get("categories", [])
+        frame = read_frame(source, texts=[*sequences, *categories]).rename(columns=str)
         if len(frame) != summary["rows"]:
             raise InputDataError(
                 f"The table {str(source)!r} has {len(frame)} rows, and the run saw "
@@ -127,7 +128,8 @@ class Run:
             frame,
             summary["objective"],
             ignore=summary["ignore"],
-            sequences=summary["sequences"],
+            sequences=sequences,
+            categories=categories,
         )
         rows = summary.pop("candidates")
         mean, std, distance = (

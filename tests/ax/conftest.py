@@ -56,4 +56,4 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture
 def quick() -> dict[str, Any]:
-    return {key: dict(value) for key, value in QUICK.items()}
+    return {"preset": "fast", **{key: dict(value) for key, value in QUICK.items()}}

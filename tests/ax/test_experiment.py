@@ -18,6 +18,7 @@ from ax.api.configs import (
 from ax.core.arm import Arm
 from ax.core.experiment import Experiment
 from ax.core.parameter import FixedParameter, ParameterType
+from ax.exceptions.core import UserInputError
 from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from botorch.exceptions import InputDataError
@@ -113,6 +114,58 @@ def test_values_outside_of_the_range_are_kept(table: pd.DataFrame) -> None:
     with pytest.warns(InputDataWarning, match=r"out of the range .* \(rows by .*: \{'x': 1\}\)"):
         trial = attach_offline_data(configured(), table)
     assert trial.arms[0].parameters["x"] == 3.0
+
+
+def grid(low: float, high: float, step: float) -> RangeParameterConfig:
+    return RangeParameterConfig("p", (low, high), parameter_type="float", step_size=step)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 5.0), (-5.0, 5.0), (20.0, 80.0)])
+def test_rows_on_the_grid_of_a_step_size(bounds: tuple[float, float]) -> None:
+    """Ax's grid of -5 to 5 by 0.1 ends at 4.9999999999999645, where a table says 5.0."""
+    values = np.round(np.linspace(*bounds, round((bounds[1] - bounds[0]) / 0.1) + 1), 1)
+    df = pd.DataFrame({"p": values, "y": np.arange(len(values), dtype=float)})
+    client = Client()
+    client.configure_experiment(parameters=[grid(*bounds, 0.1)])
+    client.configure_optimization(objective="y")
+    allowed = client._experiment.search_space.parameters["p"].values
+    for table in (df, df.astype({"p": np.float32}), df.assign(p=allowed)):
+        trial = attach_offline_data(client, table)
+        assert [arm.parameters["p"] for arm in trial.arms] == allowed
+    assert len(client._experiment.arms_by_name) == len(values)  # the same arms, not new ones
+    with pytest.raises(InputDataError, match=r"'p' is 0\.05\d* in row 1, which is not one of"):
+        attach_offline_data(client, pd.DataFrame({"p": [bounds[0], 0.05], "y": [1.0, 2.0]}))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "step", "values"),
+    [
+        ((1.0, 1.3), 0.1, [1.0, 1.1, 1.2, 1.3]),  # Ax's own grid goes on to 1.4
+        ((-0.2, 0.2), 0.1, [-0.2, -0.1, 0.0, 0.1, 0.2]),
+        ((0, 30), 10, [0, 10, 20, 30]),
+    ],
+)
+def test_grid_of_a_step_size(bounds: Any, step: float, values: list[float]) -> None:
+    kind: Any = "int" if isinstance(step, int) else "float"
+    parameters = [RangeParameterConfig("p", bounds, parameter_type=kind, step_size=step), X]
+    df = pd.DataFrame({"p": values, "x": 0.5, "y": np.arange(len(values))})
+    parameter: Any = offline_experiment(df, parameters, "y").search_space.parameters["p"]
+    assert parameter.values == values
+    assert {type(v).__name__ for v in parameter.values} == {kind}
+    assert parameter.is_ordered
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bounds": (0.0, 1.0), "step_size": 0.3}, "evenly divisible by the step size"),
+        ({"bounds": (1.0, 2.0), "step_size": 0.5, "scaling": "log"}, "Non-linear parameter scal"),
+    ],
+)
+def test_ax_refuses_a_step_size(options: dict[str, Any], message: str) -> None:
+    df = pd.DataFrame({"p": [1.0, 1.0], "y": [1.0, 2.0]})
+    with pytest.raises(UserInputError, match=message):
+        offline_experiment(df, [RangeParameterConfig("p", parameter_type="float", **options)], "y")
 
 
 def test_a_second_table(table: pd.DataFrame) -> None:

@@ -83,7 +83,8 @@ def test_options_reach_both_stages(experiment: Experiment, monkeypatch: pytest.M
     strategy.gen(experiment, n=2)
     assert tuple(seen["model"].network.hidden_sizes) == (16, 8)
     assert (seen["model"].num_members, seen["model"].seed) == (2, 5)
-    assert seen["fit"] == {"seed": 5, "epochs": 3, "radius": 0.01}
+    expected = {"seed": 5, "epochs": 3, "radius": 0.01, "noise_std": None}  # and the preset's
+    assert seen["fit"] == expected
     assert (seen["optimize"]["num_updates"], seen["optimize"]["region"]) == (7, None)
 
 

@@ -15,6 +15,7 @@ def quick_presets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps; the presets still differ."""
     changes = {
         "default": {},
+        "fast": {},
         "selected": {"local_search_rounds": 2},
         "paper": {"step_rule": "gradient", "region": None},
         "author_code": {"mode": "shared", "initial_pseudo_label": "measured"},

@@ -8,7 +8,7 @@ import pytest
 
 from botorch_roma.benchmark.ablation import AblationTable, ablation_table
 
-SCORES = {"only_none": [0.1, 0.2, 0.6], "only_noise": [0.5], "default": [0.4, 0.6], "paper": [9.0]}
+SCORES = {"only_none": [0.1, 0.2, 0.6], "only_noise": [0.5], "fast": [0.4, 0.6], "paper": [9.0]}
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def runs() -> pd.DataFrame:
         for m, values in SCORES.items()
         for s, v in enumerate(values)
     ]
-    return pd.DataFrame([*rows, {**rows[-1], "task": "no_ablation", "method": "default"}])
+    return pd.DataFrame([*rows, {**rows[-1], "task": "no_ablation", "method": "fast"}])
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def table(runs: pd.DataFrame) -> AblationTable:
 
 
 def test_intervals_by_hand(table: AblationTable) -> None:
-    assert list(table.mean.index) == ["only_none", "only_noise", "default"]
+    assert list(table.mean.index) == ["only_none", "only_noise", "fast"]
     assert list(table.mean) == ["one", "two"]
     assert table.mean["one"].tolist() == pytest.approx([0.3, 0.5, 0.5])
     # three values of deviation sqrt(0.07): t of two degrees of freedom at 97.5 % is 4.302653
@@ -44,7 +44,7 @@ def test_intervals_by_hand(table: AblationTable) -> None:
 def test_frame(table: AblationTable) -> None:
     frame = table.to_frame()
     assert list(frame)[:3] == ["one mean", "one low", "one high"]
-    low, high = frame.loc["default", ["one low", "one high"]]
+    low, high = frame.loc["fast", ["one low", "one high"]]
     assert (low, high) == pytest.approx((0.5 - 1.2706205, 0.5 + 1.2706205))
 
 
@@ -76,7 +76,7 @@ def test_figure(table: AblationTable) -> None:
 
 
 def test_runs_without_an_ablation(runs: pd.DataFrame) -> None:
-    assert ablation_table(runs[runs["method"] == "default"], percentile=100, scale="full") is None
+    assert ablation_table(runs[runs["method"] == "fast"], percentile=100, scale="full") is None
 
 
 @pytest.mark.parametrize(("percentile", "scale"), [(90, "full"), (100, "paper")])

@@ -202,7 +202,7 @@ def test_identity(task: OfflineTask) -> None:
 def test_defaults_are_part_of_the_identity(
     task: OfflineTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`default` sets nothing itself; a new default of a function is another configuration."""
+    """A new default of a function that a preset does not set is another configuration."""
     settings = METHODS["default"].settings(task.without_oracle())
     assert settings["optimize"]["alpha"] == 1.0
     assert settings["fit"]["batch_size"] == 512  # the quick preset's

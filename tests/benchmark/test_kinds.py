@@ -59,14 +59,25 @@ def test_candidates_of_a_token_task(token_task: OfflineTask, name: str) -> None:
     assert X.shape == (6, 6)
     assert torch.equal(X, again.candidates)
     assert set(X.flatten().tolist()) <= {0.0, 1.0, 2.0}
-    assert (first.reconstruction is not None) == (name == "default_latent")
+    assert (first.reconstruction is not None) == (name == "fast_latent")
     if name in ROMA:
         assert len(torch.unique(X, dim=0)) == 6
     assert token_task.num_oracle_calls == 0
 
 
-def test_gradient_ascent_is_default_without_adaptation_and_cap(
-    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("ascent", "preset", "changes"),
+    [
+        ("gradient_ascent", "default", {"radius": 0.0}),
+        ("fast_gradient_ascent", "fast", {"radius": 0.0, "region": None}),
+    ],
+)
+def test_plain_ascent_on_the_proxy_of_a_preset(
+    task: OfflineTask,
+    monkeypatch: pytest.MonkeyPatch,
+    ascent: str,
+    preset: str,
+    changes: dict[str, Any],
 ) -> None:
     calls: list[dict[str, Any]] = []
     real = module.optimize_acqf_roma
@@ -77,11 +88,10 @@ def test_gradient_ascent_is_default_without_adaptation_and_cap(
 
     monkeypatch.setattr(module, "optimize_acqf_roma", spy)
     blind, proxies = task.without_oracle(), ProxyCache()
-    for name in ("gradient_ascent", "default"):
+    for name in (ascent, preset):
         METHODS[name].run(blind, 4, 0, proxies)
-    ascent, default = calls
-    assert (ascent.pop("radius"), ascent.pop("region")) == (0.0, None)
-    assert ascent == default
+    assert len(proxies.models) == 1
+    assert calls[0] == calls[1] | changes
 
 
 def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
@@ -94,9 +104,10 @@ def counting(function: Callable[..., Any], calls: list[Any]) -> Callable[..., An
 
 def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) -> None:
     """A stored run must go on under a name that such a setting does not change."""
-    settings = RoMAMethod("default").settings(task)
+    settings = RoMAMethod("fast").settings(task)
     assert "copy" not in settings["model"]
-    assert not {"weight_form", "local_search_rounds"} & set(settings["optimize"])
+    later = {"weight_form", "local_search_rounds", "early_stop", "reuse_steps"}
+    assert not later & set(settings["optimize"])
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
 
 
@@ -130,19 +141,25 @@ def test_several_seeds_train_those_that_are_missing(
 
 
 @pytest.mark.filterwarnings("ignore:.* found no design of their own")  # on so coarse a grid
-@pytest.mark.parametrize("name", ["default", "paper", "author_code"])
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("default", {"step_rule": "gradient", "lr": None, "radius": 0.05, "region": None}),
+        ("fast", {"local_search_rounds": 2}),
+        ("paper", {}),
+        ("author_code", {}),
+    ],
+)
 @pytest.mark.parametrize("kind", ["task", "grid_task", "token_task"])
-def test_seeds_in_one_computation(request: pytest.FixtureRequest, kind: str, name: str) -> None:
+def test_seeds_in_one_computation(
+    request: pytest.FixtureRequest, kind: str, name: str, changes: dict[str, Any]
+) -> None:
     """Each as alone but for rounding: in double, on a grid and for tokens the same designs."""
     blind = request.getfixturevalue(kind).without_oracle()
-    method = RoMAMethod(
-        name, changes={"lr": 0.6, "step_rule": "adam"}
-    )  # far enough for other tokens
+    method = RoMAMethod(name, changes={"lr": 0.6, "step_rule": "adam", **changes})  # far steps
     together = method.run_seeds(blind, 6, (4, 0), ProxyCache())
-    start = blind.start_designs(6)[0]
     assert not torch.equal(together[0].candidates, together[1].candidates)
     for seed, result in zip((4, 0), together, strict=True):
-        assert not torch.equal(result.candidates, start)
         alone = method.run(blind, 6, seed, ProxyCache())
         torch.testing.assert_close(result.candidates, alone.candidates, rtol=1e-9, atol=1e-9)
         assert min(result.fit_seconds, result.optimize_seconds) > 0.0
@@ -163,7 +180,7 @@ def test_seeds_with_parts_of_their_own_run_one_by_one(
     vectors, tokens = task.without_oracle(), token_task.without_oracle()
     for name in ("selected", "bo_qei", "coms", "random"):
         assert METHODS[name].seed_bytes(vectors) is None
-    assert METHODS["default_latent"].seed_bytes(tokens) is None
+    assert METHODS["fast_latent"].seed_bytes(tokens) is None
     assert RoMAMethod("default", encoding="logits").seed_bytes(tokens) is not None
 
 
@@ -177,8 +194,8 @@ def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTas
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_components_are_taken_out_one_by_one(task: OfflineTask, name: str) -> None:
     left = tuple(c for c in COMPONENTS if c != name)
-    whole = RoMAMethod("default").settings(task)
-    less = RoMAMethod("default", components=left).settings(task)
+    whole = RoMAMethod("fast").settings(task)
+    less = RoMAMethod("fast", components=left).settings(task)
     expected = {
         "noise": ("fit", {"noise_std": 0.0}),
         "weight_perturbation": ("fit", {"radius": 0.0}),
@@ -192,14 +209,14 @@ def test_components_are_taken_out_one_by_one(task: OfflineTask, name: str) -> No
 
 
 def test_plain_steps_are_scaled_by_the_encoded_inputs(token_task: OfflineTask) -> None:
-    preset = RoMAMethod("default", components=()).preset(token_task)
+    preset = RoMAMethod("fast", components=()).preset(token_task)
     assert preset.optimize["lr"] == pytest.approx(0.01 * 18**0.5)  # 6 positions of 3 tokens
     with pytest.raises(NotImplementedError, match="latents"):
-        RoMAMethod("default", "latent", components=()).preset(token_task)
+        RoMAMethod("fast", "latent", components=()).preset(token_task)
 
 
 def test_changes_come_last(task: OfflineTask) -> None:
-    preset = RoMAMethod("default", changes={"region": 7.0}, components=()).preset(task)
+    preset = RoMAMethod("fast", changes={"region": 7.0}, components=()).preset(task)
     assert preset.optimize["region"] == 7.0
 
 

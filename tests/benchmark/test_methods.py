@@ -10,7 +10,16 @@ from botorch_roma.benchmark.kinds import BaselineMethod, Family
 from botorch_roma.benchmark.methods import METHODS, get_methods
 
 TRIVIAL = ["random", "start", "start_noise_0.2", "start_noise_1"]
-ROMA = ["gradient_ascent", "author_code", "paper", "default", "selected", "default_latent"]
+ROMA = [
+    "gradient_ascent",
+    "fast_gradient_ascent",
+    "author_code",
+    "paper",
+    "fast",
+    "default",
+    "selected",
+    "fast_latent",
+]
 BASELINES = [
     "bo_qei",
     "cma_es",
@@ -59,9 +68,9 @@ def test_families(family: str, members: list[str]) -> None:
 
 def test_methods_for_tokens_are_left_out_for_vectors() -> None:
     assert names(discrete=False) == TRIVIAL + ROMA[:-1]
-    assert names("all", discrete=False) == [m for m in METHODS if m != "default_latent"]
-    with pytest.raises(ValueError, match=r"'default_latent', which is for token sequences"):
-        get_methods(["default_latent"], discrete=False)
+    assert names("all", discrete=False) == [m for m in METHODS if m != "fast_latent"]
+    with pytest.raises(ValueError, match=r"'fast_latent', which is for token sequences"):
+        get_methods(["fast_latent"], discrete=False)
 
 
 @pytest.mark.parametrize("name", BASELINES)

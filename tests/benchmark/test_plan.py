@@ -21,7 +21,7 @@ def run(method: str, seed: int) -> Record:
 
 def plan(num_seeds: int, names: list[str], seed_bytes: int | None = 2**20) -> Plan:
     """Of a task of vectors or tokens with `seed_bytes` for all methods of RoMA but two."""
-    alone = ("selected", "default_latent", "coms", "random", "start")
+    alone = ("selected", "fast_latent", "coms", "random", "start")
     needed = {n: None if n in alone or n.startswith("start") else seed_bytes for n in names}
     return Plan(TaskSpec("toy"), [run(m, s) for m in names for s in range(num_seeds)], needed)
 
@@ -34,12 +34,14 @@ def jobs(plan: Plan, finished: Any = (), **changes: Any) -> list[Job]:
 def test_jobs_share_proxies_and_the_long_ones_come_first() -> None:
     work = jobs(plan(2, NAMES), {key_of(run("paper", 1))}, batch_seeds=1)
     assert [(job.methods, job.seeds) for job in work] == [
-        (("default_latent",), (0,)),
-        (("default_latent",), (1,)),
+        (("fast_latent",), (0,)),
+        (("fast_latent",), (1,)),
         (("selected",), (0,)),
         (("selected",), (1,)),
         (("author_code", "paper"), (0,)),
         (("author_code",), (1,)),
+        (("fast_gradient_ascent", "fast"), (0,)),
+        (("fast_gradient_ascent", "fast"), (1,)),
         (("gradient_ascent", "default"), (0,)),
         (("gradient_ascent", "default"), (1,)),
         (("coms",), (0,)),

@@ -146,7 +146,7 @@ def test_refusals_are_told(runs: pd.DataFrame) -> None:
     refused = [
         {
             "task": "toy",
-            "method": "default_latent",
+            "method": "fast_latent",
             "seed": i,
             **nothing,
             "refused": "It loses 9 %.",
@@ -158,10 +158,10 @@ def test_refusals_are_told(runs: pd.DataFrame) -> None:
     assert summary["refused"].tolist()[-1] == "It loses 9 %."
     assert summary["seeds"].tolist()[-1] == 3
     lines = task_table(runs).splitlines()
-    row = next(line for line in lines if line.startswith("| RoMA, default, latent"))
-    assert row.startswith("| RoMA, default, latent space | refused | |")
+    row = next(line for line in lines if line.startswith("| RoMA, fast, latent"))
+    assert row.startswith("| RoMA, fast, latent space | refused | |")
     assert row.count("|") == 11
-    assert lines[-1] == "RoMA, default, latent space refused: It loses 9 %."
+    assert lines[-1] == "RoMA, fast, latent space refused: It loses 9 %."
 
 
 def test_best_position_stands_in_columns_of_its_own(runs: pd.DataFrame) -> None:
@@ -203,14 +203,15 @@ class TestWriteReport:
         assert (tmp_path / "percentiles_full.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_ablation_has_a_section_of_its_own(self, runs: pd.DataFrame, tmp_path: Path) -> None:
-        variants = [run("only_none", s, 0.1 * s) for s in range(2)]
+        variants = [*(run("only_none", s, 0.1 * s) for s in range(2)), run("fast", 0, 0.25)]
         paths = write_report(pd.concat([runs, pd.DataFrame(variants)]), tmp_path)
         assert sorted(paths) == sorted(tmp_path.iterdir())
         text = (tmp_path / "report.md").read_text()
         tables, components = text.split("## Components")
         assert "none of the components" not in tables
         assert "| none of the components | 0.050" in components
-        assert "| all together | 0.500 |" in components
+        assert "Each component of `fast` alone" in components
+        assert "| all together | 0.250 |" in components
         names = {f"ablation_{p}_full.{end}" for p in (100, 50) for end in ("csv", "tex", "png")}
         assert names <= {path.name for path in paths}
 

@@ -72,6 +72,26 @@ def test_each_candidate_is_adapted_to_by_its_own_model(
         torch.testing.assert_close(posterior[rows], alone.posterior(X[rows, None]).mean)
 
 
+@pytest.mark.parametrize("first_layer", ["dense", "reduced"])
+def test_each_candidate_reuses_its_own_steps(first_layer: Any) -> None:
+    models = make_models(d=7, num_members=2)
+    options: dict[str, Any] = {
+        "radius": 0.1,
+        "num_steps": 4,
+        "reuse_steps": 2,
+        "first_layer": first_layer,
+    }
+    together = Adaptation(join_models(models), **options)
+    alone = [Adaptation(model, **options) for model in models]
+    for i in range(3):
+        Z, labels = draw(6, 7, seed=i) - 0.5, draw(2, 6, seed=10 + i)
+        mean, _ = together(Z, labels).candidate_moments(Z.unsqueeze(1))
+        for g, adaptation in enumerate(alone):
+            rows = slice(2 * g, 2 * g + 2)
+            expected, _ = adaptation(Z[rows], labels[:, rows]).candidate_moments(Z[rows, None])
+            torch.testing.assert_close(mean[:, rows], expected, rtol=1e-9, atol=1e-10)
+
+
 def test_models_are_left_as_they_were_and_one_is_fine() -> None:
     (model,) = make_models(1)
     before = dict(model.named_modules())

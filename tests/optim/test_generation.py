@@ -106,7 +106,7 @@ class PlainRoMA:
             "pseudo_label": self.labels.mean(dim=0),
             "gradient_norm": torch.stack(norms).mean(dim=0),
         }
-        self.Z = self.Z + self.options.lr * self.direction(gradient)
+        self.Z = self.Z + self.options.step_size(self.Z.shape[-1]) * self.direction(gradient)
         self.labels = self.members_at(adapted, self.Z)
         return record
 
@@ -133,6 +133,7 @@ def run(
 
 VARIANTS = {
     "gradient, no cap": {"step_rule": "gradient", "region": None},
+    "gradient, its own step": {"step_rule": "gradient", "lr": None},
     "gradient, cap": {"step_rule": "gradient", "region": 0.5},
     "adam, cap": {"region": 0.5},
     "adam, no cap": {"region": None},
@@ -154,10 +155,8 @@ VARIANTS = {
 def test_update_rule(model: RoMAModel, ensemble: RoMAModel, members: int, variant: str) -> None:
     proxy = {1: model, 2: ensemble}[members]
     X = proxy.train_X[:2]
-    options = RoMAOptions(
-        **{"radius": 0.3, "num_adaptation_steps": 3, "num_updates": 4, "lr": 0.1},
-        **VARIANTS[variant],
-    )
+    common = {"radius": 0.3, "num_adaptation_steps": 3, "num_updates": 4, "lr": 0.1}
+    options = RoMAOptions(**{**common, **VARIANTS[variant]})
     result, trajectory = run(proxy, X, options)
     plain = PlainRoMA(proxy, options, X)
     for t in range(options.num_updates):

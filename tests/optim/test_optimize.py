@@ -696,6 +696,23 @@ def test_the_form_of_the_weights_makes_no_difference(
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.parametrize("options", [{"early_stop": True, "radius": 3.0}, {"reuse_steps": 2}])
+def test_fewer_steps_reach_the_adaptation(
+    model: RoMAModel, bounds: Tensor, options: dict[str, Any]
+) -> None:
+    arguments: dict[str, Any] = {"mode": "per_candidate", "num_adaptation_steps": 4, **options}
+    off = {"early_stop": False, "reuse_steps": 0}
+    first, again = (optimize(PosteriorMean(model), bounds, **arguments) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, optimize(PosteriorMean(model), bounds, **arguments | off))
+    start = top(model, 4).unsqueeze(1)
+    generated, _ = gen_candidates_roma(start, PosteriorMean(model), options={**FAST, **arguments})
+    without, _ = gen_candidates_roma(
+        start, PosteriorMean(model), options={**FAST, **arguments, **off}
+    )
+    assert not torch.equal(generated, without)
+
+
 def test_progress_goes_to_standard_error(
     model: RoMAModel, bounds: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:

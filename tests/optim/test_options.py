@@ -44,6 +44,13 @@ def test_edges_that_are_allowed() -> None:
         ("pseudo_label_loss", "l1", r"`pseudo_label_loss` must be one of .* received 'l1'"),
         ("initial_pseudo_label", None, r"`initial_pseudo_label` must be one of .* received None"),
         ("first_layer", "sparse", r"`first_layer` must be one of .* received 'sparse'"),
+        ("early_stop", 1, "`early_stop` must be True or False, received 1"),
+        ("reuse_steps", -1, "`reuse_steps` must be an integer of at least 0, received -1"),
+        (
+            "reuse_steps",
+            10,
+            "`reuse_steps` must be below `num_adaptation_steps`, which is 10, .*, received 10",
+        ),
         ("step_rule", "sgd", r"`step_rule` must be one of \['adam', 'gradient'\], received 'sgd'"),
         ("lr", 0.0, r"`lr` must be a finite number above 0, received 0\.0"),
         ("lr", -1e-3, r"`lr` .* received -0\.001"),
@@ -70,3 +77,10 @@ def test_from_mapping_takes_settings_and_leaves_the_rest() -> None:
 def test_settings_cannot_be_changed_behind_the_checks() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RoMAOptions().radius = -1.0  # type: ignore[misc]
+
+
+def test_step_size_goes_by_the_rule_and_the_inputs() -> None:
+    assert RoMAOptions().step_size(25) == 0.01
+    assert RoMAOptions(step_rule="gradient").step_size(25) == pytest.approx(0.5)
+    for rule in ("adam", "gradient"):
+        assert RoMAOptions(step_rule=rule, lr=0.3).step_size(25) == 0.3  # type: ignore[arg-type]

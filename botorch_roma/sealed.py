@@ -1,0 +1,96 @@
+r"""
+Files that are checked before they are read, and never executed: fitted weights, checkpoints.
+
+A file is one line of text, ``botorch_roma <kind> <format> <version of the package> <SHA-256 of the
+rest>``, and then names, numbers and tensors as ``torch.save`` writes them. They are read with
+``weights_only=True``, which builds tensors, numbers and texts and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from botorch.exceptions import InputDataError
+
+
+class Kind(NamedTuple):
+    r"""A kind of file.
+
+    Attributes:
+        name: What it holds, one word.
+        format: Its version; it changes with what is in the file and with what that means.
+        maker: What writes such files.
+        remedy: What to do where one cannot be read.
+    """
+
+    name: str
+    format: int
+    maker: str
+    remedy: str
+
+    def refusal(self, path: Path, reason: str) -> InputDataError:
+        """The error that says why a file of this kind cannot be read."""
+        return InputDataError(f"The {self.name} {str(path)!r} cannot be read: {reason}.")
+
+
+def package_version() -> str:
+    """The version of this package that is installed."""
+    try:
+        return version("botorch-roma")
+    except PackageNotFoundError:  # run from its source, without being installed
+        return "unknown"
+
+
+def seal(kind: Kind, content: dict[str, Any]) -> bytes:
+    r"""The bytes of a file.
+
+    Args:
+        kind: Its kind.
+        content: Tensors, numbers, texts, and lists and dictionaries of them.
+    """
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    words = ("botorch_roma", kind.name, str(kind.format), package_version())
+    return f"{' '.join(words)} {hashlib.sha256(data).hexdigest()}\n".encode() + data
+
+
+def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
+    r"""What a file holds, once its first line and its checksum fit.
+
+    Args:
+        kind: The kind that it should be of.
+        path: The file.
+        device: Where its tensors go.
+
+    Raises:
+        InputDataError: If it is damaged, no such file, or of another format; says which.
+    """
+    header, _, data = path.read_bytes().partition(b"\n")
+    magic = f"botorch_roma {kind.name} "
+    words = header.decode(errors="replace").removeprefix(magic).split()
+    if not header.startswith(magic.encode()) or len(words) != 3:
+        raise kind.refusal(path, f"it is no file of {kind.maker}; name another one")
+    written, package, checksum = words
+    if written != str(kind.format):
+        raise kind.refusal(
+            path,
+            f"its format is {written}, of botorch_roma {package}, and {kind.format} is read here; "
+            f"use that version, or {kind.remedy}",
+        )
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise kind.refusal(
+            path,
+            f"its checksum does not fit its {len(data)} bytes, it is damaged; copy it again, or "
+            f"{kind.remedy}",
+        )
+    try:
+        return torch.load(BytesIO(data), map_location=device, weights_only=True)
+    except Exception as error:  # a foreign pickle can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise kind.refusal(path, f"it holds no {kind.name} ({reason}); {kind.remedy}") from error
