@@ -6,9 +6,9 @@
 
 Every run is the command `botorch-roma propose` in a process of its own: undisturbed without
 checkpoints, undisturbed with them, and killed again and again. A killed run lives up to --life
-times as long as the first one, drawn uniformly, its start included. Afterwards the tables have to be the
-same, byte by byte. Lost with a kill is the time since the last save, or since the start of the run
-where it has saved nothing.
+times as long as the first one, drawn uniformly, its start included. Afterwards the tables have to
+be the same, byte by byte. Lost with a kill is the time since the last save, or since the start
+of the run where it has saved nothing.
 """
 
 from __future__ import annotations
