@@ -111,7 +111,7 @@ class TestAdaptWeights:
             "activation": ACTIVATIONS["softplus"],
         }
         steps: dict[str, Any] = {"radius": 1e-3, "num_steps": 3, "weight_form": form}
-        adapted = adapt_weights(weights, Z, Y, **steps, **options)
+        adapted, _ = adapt_weights(weights, Z, Y, **steps, **options)
         before, _ = adaptation_gradient(weights, Z, Y, **options)
         after, _ = adaptation_gradient(adapted, Z, Y, **options)
         assert (after < before).all()

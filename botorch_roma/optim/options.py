@@ -110,7 +110,7 @@ class RoMAOptions:
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
 
     def step_size(self, d: int) -> float:
-        """:attr:`lr`, or its default where ``d`` numbers move."""
+        """``lr``, or its default where ``d`` numbers move."""
         if self.lr is not None:
             return self.lr
         return ADAM_STEP if self.step_rule == "adam" else GRADIENT_STEP * d**0.5

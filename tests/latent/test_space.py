@@ -129,7 +129,7 @@ class TestFit:
         options |= {"seed": 9, "timeout_sec": 4.0, "progress": True}
         made = fit(min_reconstruction=0.25, hidden_sizes=(6, 5), **options)
         vae = seen.pop("vae")
-        assert seen == options
+        assert seen == {**options, "checkpoint": None, "checkpoint_interval": 60.0}
         assert made.min_reconstruction == 0.25
         assert (vae.latent_dim, vae.num_classes, vae.length) == (3, 4, 2)
         assert vae.encoder[2].out_features == 5

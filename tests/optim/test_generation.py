@@ -173,9 +173,8 @@ def test_the_variants_differ(model: RoMAModel) -> None:
     """Otherwise the test above would show nothing."""
     ends = []
     for variant in VARIANTS.values():
-        options = RoMAOptions(
-            **{"radius": 0.3, "num_adaptation_steps": 3, "num_updates": 4, "lr": 0.1}, **variant
-        )
+        common = {"radius": 0.3, "num_adaptation_steps": 3, "num_updates": 4, "lr": 0.1}
+        options = RoMAOptions(**{**common, **variant})
         ends.append(run(model, model.train_X[:2], options)[0].X)
     distance = torch.cdist(torch.stack(ends).flatten(1), torch.stack(ends).flatten(1))
     assert (distance + torch.eye(len(ends))).min() > 1e-6

@@ -82,7 +82,14 @@ REFUSED = {
     "retry_on_optimization_warning": True,
 }
 #: RoMA's own, all keyword-only.
-OWN = {*RoMAOptions.names(), "X_avoid", "trajectory", "progress"}
+OWN = {
+    *RoMAOptions.names(),
+    "X_avoid",
+    "trajectory",
+    "progress",
+    "checkpoint",
+    "checkpoint_interval",
+}
 
 
 def test_signature_is_that_of_optimize_acqf() -> None:
