@@ -144,7 +144,7 @@ def test_several_seeds_train_those_that_are_missing(
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("default", {"step_rule": "gradient", "lr": None, "radius": 0.05, "region": None}),
+        ("default", {"step_rule": "gradient", "lr": 5.0, "region": None}),
         ("fast", {"local_search_rounds": 2}),
         ("paper", {}),
         ("author_code", {}),
