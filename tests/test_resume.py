@@ -234,6 +234,17 @@ class TestOptimize:
             ({}, 17),
             ({"step_rule": "gradient", "mode": "shared", "num_updates": 9}, 2),
             ({"num_updates": 9, "region": None, "return_best_only": False}, 3),
+            ({"num_updates": 9, "num_adaptation_steps": 3, "reuse_steps": 2}, 2),
+            (
+                {
+                    "num_updates": 9,
+                    "num_adaptation_steps": 3,
+                    "reuse_steps": 1,
+                    "first_layer": "reduced",
+                    "weight_form": "factored",
+                },
+                3,
+            ),
         ],
     )
     def test_killed_or_not(
