@@ -3,10 +3,10 @@
     python benchmarks/fewer_steps.py                        # two tasks, two seeds
     python benchmarks/fewer_steps.py tfbind8 --radius 0.05 --seeds 1
 
-Settings are those of the preset `fast` but for what a row says. Times are CPU time of one thread for an
-update of 128 candidates: medians of short runs in turn. Scores are of the finished batch, on the
-scale of the full table. The adaptation of a candidate does not fall where some step but the last
-does not lower its objective.
+Settings are those of the preset `fast` but for what a row says. Times are CPU time of one thread
+for an update of 128 candidates: medians of short runs in turn. Scores are of the finished batch,
+on the scale of the full table. The adaptation of a candidate does not fall where some step but the
+last does not lower its objective.
 """
 
 from __future__ import annotations
