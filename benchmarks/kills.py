@@ -7,8 +7,8 @@
 Every run is the command `botorch-roma propose` in a process of its own: undisturbed without
 checkpoints, undisturbed with them, and killed again and again. A killed run lives up to --life
 times as long as the first one, drawn uniformly, its start included. Afterwards the tables have to
-be the same, byte by byte. Lost with a kill is the time since the last save, or since the start
-of the run where it has saved nothing.
+be the same, byte by byte. Lost with a kill is the time since the last save. A run that is killed
+before its first save loses its start: imports, the table, and at most an interval.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def last_save(folder: Path) -> float:
     return max((f.stat().st_mtime for f in folder.glob("*.checkpoint")), default=0.0)
 
 
-def kill(command: Command, life: float, options: list[str]) -> tuple[float, float] | None:
-    """How long a run has lived, and how much of that is lost; None if it ended before."""
+def kill(command: Command, life: float, options: list[str]) -> tuple[float, float, bool] | None:
+    """How long a run has lived, how much of it is lost, whether it had saved; None if it ended."""
     begun, process = time.time(), command.start("killed.csv", *options)
     try:
         process.wait(life)
@@ -73,7 +73,8 @@ def kill(command: Command, life: float, options: list[str]) -> tuple[float, floa
         process.kill()
         dead = time.time()
         process.wait()
-        return dead - begun, dead - max(begun, last_save(command.folder / "killed"))
+        saved = last_save(command.folder / "killed")
+        return dead - begun, dead - max(begun, saved), saved > begun
     if process.returncode:
         sys.exit("a run has failed")
     return None
@@ -98,15 +99,16 @@ def main() -> None:
         whole = command.run("whole.csv")
         saved = command.run("saved.csv", "--checkpoint", "saved", *saving)
         print(f"undisturbed {whole:.1f} s, with checkpoints {saved:.1f} s", flush=True)
-        lost, lived = list[float](), 0.0
+        lost, starts, lived = list[float](), list[float](), 0.0
         saving += ["--checkpoint", "killed"]
-        while len(lost) < arguments.kills:
+        while len(lost) + len(starts) < arguments.kills:
             found = kill(command, moments.uniform(0.0, arguments.life * whole), saving)
             if found is None:
                 break
-            lost.append(found[1])
+            (lost if found[2] else starts).append(found[1])
             lived += found[0]
-            print(f"killed after {found[0]:.1f} s, {found[1]:.2f} s of it lost", flush=True)
+            what = f"{found[1]:.2f} s of it lost" if found[2] else "before its first save"
+            print(f"killed after {found[0]:.1f} s, {what}", flush=True)
         rest = 0.0 if (folder / "killed.csv").exists() else command.run("killed.csv", *saving)
         again = command.run("again.csv", "--checkpoint", "killed")
         tables = {
@@ -115,8 +117,9 @@ def main() -> None:
         same = len(set(tables.values())) == 1
         size = sum(f.stat().st_size for f in (folder / "killed").iterdir()) / 2**20
     print(
-        f"{len(lost)} kills, {lived + rest:.1f} s in all; lost {max(lost):.2f} s at most, "
-        f"{sum(lost) / len(lost):.2f} s on average, with {arguments.interval:g} s between saves\n"
+        f"{len(lost)} kills at work lost {max(lost, default=0.0):.2f} s at most, {sum(lost):.2f} s "
+        f"together, with {arguments.interval:g} s between saves; {len(starts)} at the start "
+        f"{sum(starts):.1f} s; {lived + rest:.1f} s in all\n"
         f"the same table: {same}; once more in {again:.1f} s; {size:.1f} MiB of checkpoints"
     )
     sys.exit(not same)

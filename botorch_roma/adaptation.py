@@ -16,7 +16,7 @@ to the fitted weights is kept for each candidate (:mod:`botorch_roma.inner_loop`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from botorch.exceptions import BotorchTensorDimensionError
@@ -145,6 +145,16 @@ class Adaptation:
         return AdaptedRoMAModel(
             self.model, adapted, b, basis=basis, points_per_batch=points_per_batch
         )
+
+    def state(self) -> dict[str, Any]:
+        """What the next call depends on besides its arguments: the moves that it reuses."""
+        return {"latest": [list(m[:3]) for m in self._latest], "own": self._latest_own}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self._latest = [Moves(*(t.to(self.weights.mean.bias) for t in m)) for m in state["latest"]]
+        own = state["own"]
+        self._latest_own = None if own is None else own.to(self.weights.mean.bias)
 
     def _previous(self, count: int, basis: InputBasis | None) -> list[Moves]:
         """The moves of the latest steps of the call before, in the coordinates of this one."""

@@ -31,7 +31,7 @@ from botorch_roma.sealed import Kind, package_version, seal, unseal
 from botorch_roma.validation import check_float
 
 #: The files; the number changes with what is saved.
-CHECKPOINT = Kind("checkpoint", 1, "a checkpoint", "remove it, and the run begins anew")
+CHECKPOINT = Kind("checkpoint", 2, "a checkpoint", "remove it, and the run begins anew")
 
 #: Seconds from one save to the next.
 DEFAULT_INTERVAL: float = 60.0

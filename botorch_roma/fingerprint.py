@@ -103,6 +103,7 @@ def _parts(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, str | T
     if id(value) in seen:  # within itself, or a module that several others have
         return
     seen.add(id(value))
+    kind: str | None = None
     if isinstance(value, Mapping):
         inner = {f"{name}[{key!r}]": item for key, item in value.items()}
     elif isinstance(value, list | tuple):
@@ -113,10 +114,11 @@ def _parts(name: str, value: Any, seen: set[int]) -> Iterator[tuple[str, str | T
         inner = {name: str(value)}
     else:
         kind, parts = _object(value)
-        yield name, kind
         inner = {f"{name}.{key}": item for key, item in parts.items()}
-    if not inner:
-        yield name, f"empty {type(value).__name__}"
+    if kind is None and not inner:
+        kind = f"empty {type(value).__name__}"
+    if kind is not None:
+        yield name, kind
     for key, item in inner.items():
         yield from _parts(key, item, seen)
     if not isinstance(value, Module):

@@ -184,11 +184,11 @@ class TestFile:
 
     def test_of_another_format(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "CHECKPOINT", checkpoint.CHECKPOINT._replace(format=2))
+            patch.setattr(checkpoint, "CHECKPOINT", checkpoint.CHECKPOINT._replace(format=99))
             with opened(tmp_path / "c"):
                 pass
         with (
-            pytest.raises(InputDataError, match=r"its format is 2, of botorch_roma .* remove it"),
+            pytest.raises(InputDataError, match=r"its format is 99, of botorch_roma .* remove it"),
             opened(tmp_path / "c"),
         ):
             pass

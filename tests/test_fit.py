@@ -636,22 +636,6 @@ class TestFailure:
         assert torch.isfinite(model.posterior(draw(3, D)).mean).all()
 
 
-class TestRankCorrelation:
-    def test_values(self) -> None:
-        x = draw(20)
-        assert rank_correlation(x, x**3) == pytest.approx(1.0)
-        assert rank_correlation(x, -x.exp()) == pytest.approx(-1.0)
-        assert abs(rank_correlation(x, draw(20, seed=1))) < 0.5
-
-    def test_ties_share_their_rank(self) -> None:
-        one, other = torch.tensor([1.0, 2.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
-        assert rank_correlation(one, other) == pytest.approx(0.948683298)
-
-    def test_constant(self) -> None:
-        assert math.isnan(rank_correlation(torch.ones(5), draw(5)))
-        assert math.isnan(rank_correlation(draw(1), draw(1)))
-
-
 class TestNoiseVariances:
     """A third of the measurements is worthless, and known to be."""
 

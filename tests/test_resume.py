@@ -234,6 +234,17 @@ class TestOptimize:
             ({}, 17),
             ({"step_rule": "gradient", "mode": "shared", "num_updates": 9}, 2),
             ({"num_updates": 9, "region": None, "return_best_only": False}, 3),
+            ({"num_updates": 9, "num_adaptation_steps": 3, "reuse_steps": 2}, 2),
+            (
+                {
+                    "num_updates": 9,
+                    "num_adaptation_steps": 3,
+                    "reuse_steps": 1,
+                    "first_layer": "reduced",
+                    "weight_form": "factored",
+                },
+                3,
+            ),
         ],
     )
     def test_killed_or_not(
@@ -378,6 +389,25 @@ class TestOptimize:
         seven = {**OPTIMIZE, "num_updates": 7}
         expected, _ = optimize_acqf_roma(PosteriorMean(fitted), BOUNDS, **seven)
         assert torch.equal(reached, expected)
+
+
+def test_on_each_device(tmp_path: Path, killed: Any, device: torch.device) -> None:
+    """On a GPU the same but for rounding."""
+
+    def run(name: str | None = None) -> tuple[Any, ...]:
+        files = [tmp_path / f"{name}-{stage}" for stage in ("fit", "climb")]
+        both = [{"checkpoint": name and file, "checkpoint_interval": 0.0} for file in files]
+        model = RoMAModel(X.to(device), Y.to(device), hidden_sizes=(8,), num_members=2)
+        history = fit_roma_model(model, **FIT, **both[0])
+        options, record = {**OPTIMIZE, "num_updates": 9}, Trajectory()
+        X_new, values = optimize_acqf_roma(
+            PosteriorMean(model), BOUNDS.to(device), **options, trajectory=record, **both[1]
+        )
+        return history.loss, X_new, values, record.stack("predicted")
+
+    again, kills = killed(lambda: run("c"), saves=5)
+    assert kills >= 3
+    torch.testing.assert_close(again, run())
 
 
 # Latent spaces, and all in one call

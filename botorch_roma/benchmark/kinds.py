@@ -155,6 +155,9 @@ class Method:
 #: What RoMA adds to plain gradient ascent on a plainly trained proxy, in the paper's order.
 COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "cap", "adam")
 
+#: Options of stage 2 that came later than stored runs, whose settings do not hold them.
+LATER_OPTIONS: tuple[str, ...] = ("local_search_rounds", "early_stop", "reuse_steps")
+
 #: Plain steps have this length per unit of gradient and root of the number of inputs, as those of
 #: the published gradient ascent.
 PLAIN_STEP: float = 0.01
@@ -210,11 +213,7 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        for name in (
-            "local_search_rounds",
-            "early_stop",
-            "reuse_steps",
-        ):  # came later than stored runs
+        for name in LATER_OPTIONS:
             if not settings["optimize"][name]:
                 del settings["optimize"][name]
         if task.vocabulary is not None:

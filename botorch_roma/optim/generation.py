@@ -346,7 +346,12 @@ class _Ascent:
         """All that the next updates depend on, besides the candidates."""
         start = {name: getattr(self, name) for name in _OF_THE_START if hasattr(self, name)}
         labels = [self.labels[m] for m in self.models]
-        return {"start": start, "labels": labels, "optimizer": self.optimizer.state_dict()}
+        return {
+            "start": start,
+            "labels": labels,
+            "optimizer": self.optimizer.state_dict(),
+            "adaptations": [self.adaptations[m].state() for m in self.models],
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -355,6 +360,8 @@ class _Ascent:
         pairs = zip(self.models, state["labels"], strict=True)
         self.labels = {m: label.to(self.delta) for m, label in pairs}
         self.optimizer.load_state_dict(state["optimizer"])
+        for model, adaptation in zip(self.models, state["adaptations"], strict=True):
+            self.adaptations[model].load_state(adaptation)
 
     @torch.no_grad()
     def _start(self, X: Tensor) -> None:

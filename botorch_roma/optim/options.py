@@ -39,7 +39,7 @@ class RoMAOptions:
         first_layer: ``"auto"``, ``"dense"`` or ``"reduced"``; the result is the same.
         weight_form: ``"auto"``, ``"dense"`` or ``"factored"``; the result is the same.
         early_stop: Whether a candidate ends its adaptation before a step that does not lower its
-            objective. The paper takes all steps, which is better and costs no more.
+            objective. The paper takes all steps, and a stop saves no time.
         reuse_steps: Number of the latest steps of an adaptation that the next one begins with,
             instead of taking them anew. That deviates from the paper, where the adaptation restarts
             from the fitted weights at every update, and is as much faster. 0 is the paper.

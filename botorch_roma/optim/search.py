@@ -267,30 +267,32 @@ class Search:
                 self.encoding.neighbours,
                 num_rounds=settings.local_search_rounds,
                 scale=self.scale,
-                allowed=self._stays,
+                allowed=self._stays(),
                 X_avoid=self.X_avoid,
                 deadline=deadline,
                 checkpoint=checkpoint,
             )
 
-    def _as_ever(self, Z: Tensor) -> Tensor:
-        r"""Which of ``r x e`` vectors leave alone what never varies in the data, ``r`` of bool.
+    def _stays(self) -> Callable[[Tensor], Tensor]:
+        r"""Tells which of ``r x d`` designs are allowed as they are, ``r`` of bool.
 
-        Of a letter that no design has in its place the proxy knows nothing; gradient steps do not
-        bring it up either.
+        What never varies in the data has to be left alone: of a letter that no design has in its
+        place the proxy knows nothing, and gradient steps do not bring it up either.
         """
         model = roma_models(self.problem.acq_function)[0]
-        never = input_scale(model) == 0
-        return (Z[:, never] == model.train_X[0, never]).all(dim=-1)
+        never = input_scale(model) == 0  # it reads the whole table: once
+        as_ever = model.train_X[0, never]
 
-    def _stays(self, X: Tensor) -> Tensor:
-        r"""Which of ``r x d`` designs are allowed as they are, ``r`` of bool."""
-        stays = (self.designs.fix(X) == X).all(dim=-1) & self._as_ever(self.problem.encode(X))
-        if self.post_processing_func is not None:
-            stays &= (self.post_processing_func(X) == X).all(dim=-1)
-        if self.designs.nonlinear:
-            stays[stays.clone()] = self.designs.nonlinear_feasible(X[stays])
-        return stays
+        def allowed(X: Tensor) -> Tensor:
+            stays = (self.designs.fix(X) == X).all(dim=-1)
+            stays &= (self.problem.encode(X)[:, never] == as_ever).all(dim=-1)
+            if self.post_processing_func is not None:
+                stays &= (self.post_processing_func(X) == X).all(dim=-1)
+            if self.designs.nonlinear:
+                stays[stays.clone()] = self.designs.nonlinear_feasible(X[stays])
+            return stays
+
+        return allowed
 
 
 def refuse(**arguments: Any) -> None:

@@ -106,6 +106,7 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
     """A stored run must go on under a name that such a setting does not change."""
     settings = RoMAMethod("fast").settings(task)
     assert "copy" not in settings["model"]
+    assert not [name for part in settings.values() for name in part if "checkpoint" in name]
     later = {"weight_form", "local_search_rounds", "early_stop", "reuse_steps"}
     assert not later & set(settings["optimize"])
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
