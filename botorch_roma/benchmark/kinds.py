@@ -8,6 +8,7 @@ can reach the oracle: they are handed a copy of the task that has none.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import time
 import warnings
@@ -110,7 +111,7 @@ def _no_settings(task: OfflineTask) -> dict[str, Any]:
     return {}
 
 
-def _one_by_one(task: OfflineTask) -> None:
+def _one_by_one(task: OfflineTask, q: int) -> None:
     return None
 
 
@@ -134,8 +135,8 @@ class Method:
         discrete: Whether the method is for token sequences only.
         run_seeds: ``(task, q, seeds, proxies) -> results``: several seeds in one computation, each
             as alone but for rounding.
-        seed_bytes: Bytes of memory that each seed of such a computation takes on a task, roughly;
-            None where the seeds have to be run one by one.
+        seed_bytes: ``(task, q) -> bytes``: memory that each seed of such a computation takes,
+            roughly; None where the seeds have to be run one by one.
     """
 
     name: str
@@ -149,7 +150,7 @@ class Method:
     run_seeds: (
         Callable[[OfflineTask, int, Sequence[int], ProxyCache], list[MethodResult]] | None
     ) = None
-    seed_bytes: Callable[[OfflineTask], int | None] = _one_by_one
+    seed_bytes: Callable[[OfflineTask, int], int | None] = _one_by_one
 
 
 #: What RoMA adds to plain gradient ascent on a plainly trained proxy, in the paper's order.
@@ -157,6 +158,9 @@ COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "ca
 
 #: Options of stage 2 that came later than stored runs, whose settings do not hold them.
 LATER_OPTIONS: tuple[str, ...] = ("local_search_rounds", "early_stop", "reuse_steps")
+
+#: How often the weights of all candidates are there in stage 2, at most.
+WEIGHT_COPIES: int = 2
 
 #: Plain steps have this length per unit of gradient and root of the number of inputs, as those of
 #: the published gradient ascent.
@@ -269,15 +273,19 @@ class RoMAMethod:
             for (X, _), (_, fit_seconds) in zip(found, fitted, strict=True)
         ]
 
-    def seed_bytes(self, task: OfflineTask) -> int | None:
+    def seed_bytes(self, task: OfflineTask, q: int) -> int | None:
         """See :class:`Method`: a latent space belongs to one seed, and so does a selection."""
         preset = self.preset(task)
         encoding = preset.encoding if task.vocabulary is not None else None
         if encoding == "latent" or preset.select is not None:
             return None
+        model = _defaults(RoMAModel) | preset.model
+        inputs, hidden = _num_inputs(task, preset), model["hidden_sizes"]
         # of the designs a copy; of what the proxy sees one more, and one while it is standardised
-        columns = task.dim + 2 * _num_inputs(task, preset)
-        return task.X.shape[0] * columns * task.X.element_size()
+        rows = task.X.shape[0] * (task.dim + 2 * inputs)
+        layers = itertools.pairwise([min(inputs, hidden[0] + 1), *hidden])
+        weights = q * model["num_members"] * sum(a * b for a, b in layers)
+        return (rows + WEIGHT_COPIES * weights) * task.X.element_size()
 
 
 def _problem(task: OfflineTask) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class Plan:
     Attributes:
         spec: The task.
         identities: The runs, in the order of the table.
-        seed_bytes: By method, see :class:`~botorch_roma.benchmark.kinds.Method`.
+        seed_bytes: By method, see :class:`~botorch_roma.benchmark.kinds.Method`; None also where
+            positions are scored.
     """
 
     spec: TaskSpec
@@ -56,7 +57,7 @@ def plan_task(
         for method in chosen
         for seed in range(num_seeds if method.seeded else 1)
     ]
-    seed_bytes = {m.name: None if num_positions else m.seed_bytes(blind) for m in chosen}
+    seed_bytes = {m.name: None if num_positions else m.seed_bytes(blind, q) for m in chosen}
     return Plan(spec, identities, seed_bytes)
 
 
@@ -82,24 +83,31 @@ def make_jobs(
             that each process has one batch, and that all fit into :data:`MEMORY_SHARE`.
 
     Returns:
-        The jobs, task by task, the expensive groups first.
+        The jobs, task by task, the expensive groups first. Which seeds are run together does not
+        depend on ``finished``: a benchmark that goes on computes what it would have computed.
     """
     groups = [*dict.fromkeys(m.group for m in METHODS.values())][::-1]
     jobs = []
     for plan, group in itertools.product(plans, groups):
-        wanted: dict[int, list[str]] = {}
-        for run in plan.identities:
-            if METHODS[run["method"]].group == group and key_of(run) not in finished:
-                wanted.setdefault(run["seed"], []).append(run["method"])
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for seed, names in sorted(wanted.items()):
-            alike.setdefault(tuple(names), []).append(seed)
-        for names, seeds in alike.items():
-            needed = [plan.seed_bytes[name] for name in names]
-            size = _batch_size(len(seeds), needed, device, num_workers, batch_seeds)
+        runs = [run for run in plan.identities if METHODS[run["method"]].group == group]
+        if not runs:
+            continue
+        needed = [plan.seed_bytes[name] for name in dict.fromkeys(run["method"] for run in runs)]
+        seeds = sorted({run["seed"] for run in runs})
+        size = _batch_size(len(seeds), needed, device, num_workers, batch_seeds)
+        for batch in _evenly(seeds, size):
+            alike: dict[tuple[str, ...], list[int]] = {}
+            for seed in batch:
+                names = [
+                    run["method"]
+                    for run in runs
+                    if run["seed"] == seed and key_of(run) not in finished
+                ]
+                alike.setdefault(tuple(names), []).append(seed)
             jobs += [
-                Job(plan.spec, names, batch, q, num_positions, device)
-                for batch in _evenly(seeds, size)
+                Job(plan.spec, names, tuple(missing), q, num_positions, device)
+                for names, missing in alike.items()
+                if names
             ]
     return jobs
 

@@ -114,17 +114,23 @@ def run_benchmark(
         _run, launcher=launcher, num_workers=num_workers, store=store, progress=progress
     )
     failures = run(jobs)
-    batches = [(job, trace) for job, trace in failures if len(job.seeds) > 1]
+    batches = [failure for failure in failures if len(failure[0].seeds) > 1]
+    num_jobs = len(jobs)
     if batches:
-        _warn_of(batches)
+        job, trace = batches[0]
+        warnings.warn(
+            f"{len(batches)} jobs with several seeds failed and are run seed by seed, first "
+            f"{_name(job)}: {_reason(trace)}",
+            BotorchWarning,
+            stacklevel=2,
+        )
         alone = [replace(job, seeds=(seed,)) for job, _ in batches for seed in job.seeds]
-        failed = {job for job, _ in batches}
-        jobs = [job for job in jobs if job not in failed] + alone
-        failures = [failure for failure in failures if failure[0] not in failed] + run(alone)
+        failures = [failure for failure in failures if failure not in batches] + run(alone)
+        num_jobs += len(alone) - len(batches)
     if failures:
         job, trace = failures[0]
         error = RuntimeError(
-            f"{len(failures)} of {len(jobs)} jobs failed, first {_name(job)}: {_reason(trace)}; "
+            f"{len(failures)} of {num_jobs} jobs failed, first {_name(job)}: {_reason(trace)}; "
             "with a store the finished runs are kept, and the same call makes the others."
         )
         error.add_note(trace)
@@ -155,13 +161,3 @@ def _name(job: Job) -> str:
 
 def _reason(trace: str) -> str:
     return trace.strip().splitlines()[-1]
-
-
-def _warn_of(batches: Sequence[tuple[Job, str]]) -> None:
-    job, trace = batches[0]
-    warnings.warn(
-        f"{len(batches)} jobs with several seeds failed and are run seed by seed, first "
-        f"{_name(job)}: {_reason(trace)}",
-        BotorchWarning,
-        stacklevel=3,
-    )

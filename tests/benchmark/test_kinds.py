@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from botorch_roma import OfflineTask
+from botorch_roma import OfflineTask, Preset, presets
 from botorch_roma.baselines import ProxyOptions, gradient_ascent
 from botorch_roma.benchmark import kinds as module
 from botorch_roma.benchmark.kinds import COMPONENTS, BaselineMethod, ProxyCache, RoMAMethod
@@ -168,11 +168,22 @@ def test_seeds_in_one_computation(
 
 
 def test_bytes_of_a_seed(task: OfflineTask, token_task: OfflineTask) -> None:
-    """Designs, and twice what the proxy sees, in double."""
+    """Designs, twice what the proxy sees, and twice the weights of the candidates, in double."""
     vectors, tokens = task.without_oracle(), token_task.without_oracle()
-    assert METHODS["default"].seed_bytes(vectors) == 8 * len(task.X) * (6 + 2 * 6)
-    assert METHODS["default"].seed_bytes(tokens) == 8 * 200 * (6 + 2 * 18)
-    assert METHODS["random"].seed_bytes(vectors) is None
+    method = METHODS["default"]  # width 8, one network
+    assert method.seed_bytes(vectors, 5) == 8 * (120 * (6 + 2 * 6) + 2 * 5 * 6 * 8)
+    reduced = 8 + 1  # of 18 inputs
+    assert method.seed_bytes(tokens, 5) == 8 * (200 * (6 + 2 * 18) + 2 * 5 * reduced * 8)
+
+
+def test_bytes_of_a_seed_count_layers_and_members(
+    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = Preset("default", {"hidden_sizes": (7, 5, 3), "num_members": 4})
+    monkeypatch.setitem(presets._FACTORIES, "default", lambda *_: preset)
+    weights = 4 * (6 * 7 + 7 * 5 + 5 * 3)
+    needed = METHODS["default"].seed_bytes(task.without_oracle(), 10)
+    assert needed == 8 * (120 * (6 + 2 * 6) + 2 * 10 * weights)
 
 
 def test_seeds_with_parts_of_their_own_run_one_by_one(
@@ -180,9 +191,9 @@ def test_seeds_with_parts_of_their_own_run_one_by_one(
 ) -> None:
     vectors, tokens = task.without_oracle(), token_task.without_oracle()
     for name in ("selected", "bo_qei", "coms", "random"):
-        assert METHODS[name].seed_bytes(vectors) is None
-    assert METHODS["fast_latent"].seed_bytes(tokens) is None
-    assert RoMAMethod("default", encoding="logits").seed_bytes(tokens) is not None
+        assert METHODS[name].seed_bytes(vectors, 5) is None
+    assert METHODS["fast_latent"].seed_bytes(tokens, 5) is None
+    assert RoMAMethod("default", encoding="logits").seed_bytes(tokens, 5) is not None
 
 
 def test_proxies_are_told_apart_by_task(task: OfflineTask, grid_task: OfflineTask) -> None:

@@ -64,6 +64,20 @@ def test_seeds_of_which_the_same_is_missing_are_run_together() -> None:
     ]
 
 
+@pytest.mark.parametrize("changes", [{"batch_seeds": 3}, {"num_workers": 3}])
+@pytest.mark.parametrize("there", [0, 1, 2])
+def test_what_is_there_does_not_change_who_is_run_together(
+    there: int, changes: dict[str, Any]
+) -> None:
+    """A killed benchmark goes on with the same computations, whichever had ended."""
+    names = ["gradient_ascent", "default"]
+    first = jobs(plan(8, names), **changes)
+    assert [job.seeds for job in first] == [(0, 1), (2, 3, 4), (5, 6, 7)]
+    finished = {key_of(run(name, seed)) for name in names for seed in first[there].seeds}
+    assert jobs(plan(8, names), finished, **changes) == first[:there] + first[there + 1 :]
+    assert jobs(plan(8, names), {key_of(run(n, s)) for n in names for s in range(8)}) == []
+
+
 @pytest.mark.parametrize(
     ("num_seeds", "changes", "sizes"),
     [

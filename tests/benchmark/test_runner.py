@@ -86,6 +86,11 @@ def test_several_tasks() -> None:
     assert runs["full_50"].tolist()[2:] == alone["full_50"].tolist()
 
 
+def content(of: RunStore) -> pd.DataFrame:
+    """What must not depend on interruptions."""
+    return of.frame().drop(columns=[*MEASURED]).sort_values([*KEY], ignore_index=True)
+
+
 class TestStore:
     """What is there is not run again."""
 
@@ -167,14 +172,15 @@ class TestStore:
         run_benchmark(SPEC, **arguments, num_seeds=7, batch_seeds=4 - first)
         seeds = [job.seeds for job in asked]
         assert seeds[:number] == ([(0, 1, 2)] if first == 3 else [(0,), (1,), (2,)])
-        assert seeds[number:] == ([(3, 4), (5, 6)] if first == 1 else [(s,) for s in range(3, 7)])
+        assert seeds[number:] == ([(3,), (4, 5, 6)] if first == 1 else [(s,) for s in range(3, 7)])
         assert store.path.read_bytes().startswith(before)
         ends = [record["batch_seeds"] for record in store.records()]
-        assert ends == ([1] * 3 + [2] * 4 if first == 1 else [3] * 3 + [1] * 4)
+        assert ends == ([1] * 4 + [3] * 3 if first == 1 else [3] * 3 + [1] * 4)
 
     def test_interruption_loses_one_batch(
-        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+        self, store: RunStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """And the same call goes on to the same store, to the last digit."""
         real, seen = METHODS["default"].run_seeds, []
 
         def stops(blind: OfflineTask, q: int, seeds: Any, proxies: ProxyCache) -> Any:
@@ -184,13 +190,18 @@ class TestStore:
             assert real is not None
             return real(blind, q, seeds, proxies)
 
-        arguments = {"methods": ["default"], "q": 5, "num_seeds": 6, "store": store}
-        method = replace(METHODS["default"], run_seeds=stops)
-        monkeypatch.setitem(METHODS, "default", method)
-        with pytest.raises(KeyboardInterrupt):
-            run_benchmark(SPEC, **arguments, batch_seeds=2)
-        assert seen == [(0, 1), (2, 3), (4, 5)]
+        arguments = {"methods": ["default"], "q": 5, "num_seeds": 7, "batch_seeds": 3}
+        with monkeypatch.context() as patch:
+            patch.setitem(METHODS, "default", replace(METHODS["default"], run_seeds=stops))
+            with pytest.raises(KeyboardInterrupt):
+                run_benchmark(SPEC, **arguments, store=store)
+        assert seen == [(0, 1), (2, 3), (4, 5, 6)]
         assert [record["seed"] for record in store.records()] == [0, 1, 2, 3]
+        undisturbed = RunStore(tmp_path / "undisturbed.jsonl")
+        run_benchmark(SPEC, **arguments, store=undisturbed)
+        run_benchmark(SPEC, **arguments, store=store)
+        assert store.frame()["batch_seeds"].tolist() == [2, 2, 2, 2, 3, 3, 3]
+        pd.testing.assert_frame_equal(content(store), content(undisturbed), check_exact=True)
 
     def test_failure_in_a_batch_costs_no_other_seed(
         self, store: RunStore, monkeypatch: pytest.MonkeyPatch
@@ -243,10 +254,6 @@ class TestStore:
         run_benchmark(SPEC, **arguments, store=store)
         undisturbed = RunStore(tmp_path / "undisturbed.jsonl")
         run_benchmark(SPEC, **arguments, store=undisturbed)
-
-        def content(of: RunStore) -> pd.DataFrame:
-            return of.frame().drop(columns=[*MEASURED]).sort_values([*KEY], ignore_index=True)
-
         pd.testing.assert_frame_equal(content(store), content(undisturbed), check_exact=True)
 
 
