@@ -54,11 +54,11 @@ def run_benchmark(
             but for the rounding that comes with ``batch_seeds``.
             With Ray, the number of cores that a local cluster is started with; a running one is
             used as it is.
-        batch_seeds: Seeds that a method runs in one computation, where it can: RoMA, unless it
+        batch_seeds: Most seeds that a method runs in one computation, where it can: RoMA, unless it
             trains a latent space or selects options for each seed, and without ``num_positions``.
             Each seed gives what it gives alone up to rounding (which a training may amplify), and
-            is stored as such. Default: the seeds there are to run, divided by ``num_workers``, as
-            far as the memory goes; 1 runs all one by one.
+            is stored as such; an interrupted batch is lost. Default: ``num_seeds / num_workers``,
+            as far as half of the free memory goes; 1 runs all one by one.
         num_positions: Score this many batches on the way to the candidates beside them, where a
             method moves designs step by step; they go to columns of their own.
         launcher: ``"processes"`` of this machine, or a ``"ray"`` cluster; the results do not depend
@@ -125,7 +125,7 @@ def run_benchmark(
             stacklevel=2,
         )
         alone = [replace(job, seeds=(seed,)) for job, _ in batches for seed in job.seeds]
-        failures = [failure for failure in failures if failure not in batches] + run(alone)
+        failures = [failure for failure in failures if len(failure[0].seeds) == 1] + run(alone)
         num_jobs += len(alone) - len(batches)
     if failures:
         job, trace = failures[0]

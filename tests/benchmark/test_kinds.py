@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +168,20 @@ def test_seeds_in_one_computation(
         torch.testing.assert_close(result.candidates, alone.candidates, rtol=1e-9, atol=1e-9)
         assert min(result.fit_seconds, result.optimize_seconds) > 0.0
     assert together[0].optimize_seconds == together[1].optimize_seconds
+
+
+def test_seconds_are_the_share_of_a_seed(
+    task: OfflineTask, token_task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the clock is a second later; an encoding is that of one seed."""
+    clock = SimpleNamespace(perf_counter=partial(next, itertools.count()))
+    monkeypatch.setattr(module, "time", clock)
+    for each, encoding in ((task, 0.0), (token_task, 1.0)):
+        found = METHODS["default"].run_seeds
+        assert found is not None
+        results = found(each.without_oracle(), 4, range(4), ProxyCache())
+        assert [r.fit_seconds for r in results] == [encoding + 0.25] * 4
+        assert [r.optimize_seconds for r in results] == [0.25] * 4
 
 
 def test_bytes_of_a_seed(task: OfflineTask, token_task: OfflineTask) -> None:
