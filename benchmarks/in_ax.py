@@ -132,7 +132,7 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
         )
         print(runs[-1], flush=True)
     spec = TaskSpec("tfbind8", data_dir=data_dir)
-    direct = run_benchmark(spec, methods=[PRESET], num_seeds=seeds, batch_seeds=1)
+    direct = run_benchmark(spec, methods=[PRESET], num_seeds=seeds)
     for row in direct.to_dict("records"):
         runs.append(
             {

@@ -62,7 +62,7 @@ NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", 
 Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
 BatchSeeds = Annotated[
     int,
-    typer.Option(help="Seeds that RoMA runs in one computation; 0 for seeds / workers.", min=0),
+    typer.Option(help="Seeds that RoMA runs in one computation; 0: seeds / workers.", min=0),
 ]
 LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
@@ -300,7 +300,7 @@ def run(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
-    batch_seeds: BatchSeeds = 0,
+    batch_seeds: BatchSeeds = 1,
     positions: Positions = 0,
     device: Device = "cpu",
     output: Annotated[
@@ -361,7 +361,7 @@ def benchmark(
     num: NumEach = 128,
     data_dir: DataDir = None,
     workers: Workers = 0,
-    batch_seeds: BatchSeeds = 0,
+    batch_seeds: BatchSeeds = 1,
     positions: Positions = 0,
     launcher: LauncherName = "processes",
     device: Device = "cpu",

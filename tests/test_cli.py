@@ -705,7 +705,9 @@ def test_benchmark_and_report(tmp_path: Path) -> None:
     assert len([*(tmp_path / "elsewhere").iterdir()]) == 10
 
 
-@pytest.mark.parametrize(("option", "expected"), [([], None), (["--batch-seeds", "3"], 3)])
+@pytest.mark.parametrize(
+    ("option", "expected"), [([], 1), (["--batch-seeds", "3"], 3), (["--batch-seeds", "0"], None)]
+)
 @pytest.mark.parametrize("command", ["run", "benchmark"])
 def test_seeds_in_one_computation(
     monkeypatch: pytest.MonkeyPatch, command: str, option: list[str], expected: int | None

@@ -79,7 +79,7 @@ def make_jobs(
         num_positions: Positions that are scored on the way.
         device: Where candidates are generated.
         num_workers: Number of processes that share the jobs.
-        batch_seeds: Most seeds of a job, where its methods can run several; by default so many
+        batch_seeds: Most seeds of a job, where its methods can run several; None for so many
             that each process has one batch, and that all fit into :data:`MEMORY_SHARE`.
 
     Returns:

@@ -33,7 +33,7 @@ def run_benchmark(
     q: int = 128,
     store: RunStore | None = None,
     num_workers: int = 1,
-    batch_seeds: int | None = None,
+    batch_seeds: int | None = 1,
     num_positions: int = 0,
     launcher: str = "processes",
     device: str = "cpu",
@@ -50,15 +50,15 @@ def run_benchmark(
         num_seeds: Number of seeds; a method without randomness is run with the first only.
         q: Number of candidates of each run.
         store: Where the finished runs are. Default: nowhere, they are returned only.
-        num_workers: Number of processes, each with one thread; the results do not depend on it,
-            but for the rounding that comes with ``batch_seeds``.
+        num_workers: Number of processes, each with one thread; the results do not depend on it.
             With Ray, the number of cores that a local cluster is started with; a running one is
             used as it is.
         batch_seeds: Most seeds that a method runs in one computation, where it can: RoMA, unless it
             trains a latent space or selects options for each seed, and without ``num_positions``.
-            Each seed gives what it gives alone up to rounding (which a training may amplify), and
-            is stored as such; an interrupted batch is lost. Default: ``num_seeds / num_workers``,
-            as far as half of the free memory goes; 1 runs all one by one.
+            Each seed gives what it gives alone up to rounding, which a long training in single
+            precision amplifies, and is stored as such; an interrupted batch is lost. None for
+            ``num_seeds / num_workers``, as far as half of the free memory goes: results depend on
+            ``num_workers`` then, to the same extent. By default one by one.
         num_positions: Score this many batches on the way to the candidates beside them, where a
             method moves designs step by step; they go to columns of their own.
         launcher: ``"processes"`` of this machine, or a ``"ray"`` cluster; the results do not depend

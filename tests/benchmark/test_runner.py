@@ -258,18 +258,17 @@ class TestStore:
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])
-def test_by_default_each_worker_has_a_batch(
-    monkeypatch: pytest.MonkeyPatch, num_workers: int
-) -> None:
+def test_each_worker_has_a_batch(monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
     def here(work: Work, jobs: Sequence[Job], num_workers: int) -> Outcomes:
         return run_in_processes(work, jobs, 1)  # others would not know the quick presets
 
     monkeypatch.setitem(LAUNCHERS, "processes", here)
     arguments = {"methods": ["start_noise_1", "default"], "num_seeds": 4, "q": 5}
     spec = TaskSpec("branin2", None, torch.double, SPEC.options)
-    runs = run_benchmark(spec, **arguments, num_workers=num_workers)
+    runs = run_benchmark(spec, **arguments, num_workers=num_workers, batch_seeds=None)
     assert runs["batch_seeds"].tolist() == [1] * 4 + [4 // num_workers] * 4
-    alone = run_benchmark(spec, **arguments, batch_seeds=1)
+    alone = run_benchmark(spec, **arguments)
+    assert alone["batch_seeds"].tolist() == [1] * 8
     pd.testing.assert_frame_equal(
         runs.drop(columns=[*MEASURED]), alone.drop(columns=[*MEASURED]), rtol=1e-6
     )
