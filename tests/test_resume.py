@@ -500,7 +500,8 @@ def test_time_budget_of_propose(tmp_path: Path) -> None:
     age(tmp_path / "c" / "stage-1.checkpoint", 1000.0)
     record = Trajectory()
     (tmp_path / "c" / "stage-2.checkpoint").unlink()
-    propose(X, Y, **options, timeout_sec=1000.0, record_trajectory=record)
+    with pytest.warns(OptimizationWarning, match="for stage 2, in which no update could be"):
+        propose(X, Y, **options, timeout_sec=1000.0, record_trajectory=record)
     assert len(record.predicted) == 0
     (tmp_path / "c" / "stage-2.checkpoint").unlink()
     record = Trajectory()

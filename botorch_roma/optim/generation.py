@@ -10,6 +10,7 @@ candidates move side by side.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.chunks import chunks
+from botorch_roma.inner_loop import OutOfTime
 from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
@@ -246,7 +248,8 @@ def run_updates(
             trajectory.extend(saved["trajectory"])
         if saved["finished"]:
             return result
-    ascent = _Ascent(X, acq_function, options, points_per_batch)
+    end = math.inf if timeout_sec is None else start + timeout_sec
+    ascent = _Ascent(X, acq_function, options, points_per_batch, lambda: time.monotonic() >= end)
     if checkpoint is not None and saved is not None:
         ascent.load_state(saved["ascent"])
         checkpoint.restore_random_state()
@@ -270,7 +273,7 @@ def run_updates(
             checkpoint.offer("updates", state)
         now = time.monotonic()
         last = 0.0 if before is None else now - before  # one more that takes as long has to fit
-        if timeout_sec is not None and now + last - start >= timeout_sec:
+        if now + last >= end:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
         if interrupted:
@@ -284,13 +287,29 @@ def run_updates(
             break
         before = now
         X = result.X
-        step = ascent.step(X, trajectory)
+        try:
+            step = ascent.step(X, trajectory)
+        except OutOfTime:
+            logger.info(f"RoMA stage 2: time budget used up in update {t}, which is left out.")
+            break
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
             X_new = feasible_set.project(snap(X_new))
         X = feasible_set.retreat(X, X_new)
         ascent.relabel(X)
         result.add(X)
+    if (
+        timeout_sec is not None
+        and not interrupted
+        and options.num_updates > result.num_updates == 0
+    ):
+        warnings.warn(
+            f"The time budget left {timeout_sec:.3g} s for stage 2, in which no update could be "
+            "finished: the candidates are the start designs. Give it more time, or reduce "
+            "`num_adaptation_steps`, `q` or `hidden_sizes`.",
+            OptimizationWarning,
+            stacklevel=3,
+        )
     result.X = feasible_set.project(result.X, final=True)
     if trajectory is not None:
         trajectory.append(x=result.X)
@@ -301,7 +320,11 @@ def run_updates(
 
 
 def make_adaptations(
-    models: Sequence[RoMAModel], options: RoMAOptions, *, replay: bool = False
+    models: Sequence[RoMAModel],
+    options: RoMAOptions,
+    *,
+    replay: bool = False,
+    expired: Callable[[], bool] | None = None,
 ) -> dict[RoMAModel, Adaptation]:
     """The adaptation of each model under the settings of stage 2."""
     return {
@@ -317,6 +340,7 @@ def make_adaptations(
             early_stop=options.early_stop,
             reuse_steps=options.reuse_steps,
             replay=replay,
+            expired=expired,
         )
         for model in models
     }
@@ -330,11 +354,16 @@ class _Ascent:
     """Adaptation, acquisition gradient and step of all candidates."""
 
     def __init__(
-        self, X: Tensor, acq_function: AcquisitionFunction, options: RoMAOptions, p: int
+        self,
+        X: Tensor,
+        acq_function: AcquisitionFunction,
+        options: RoMAOptions,
+        p: int,
+        expired: Callable[[], bool],
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
-        self.adaptations = make_adaptations(self.models, options, replay=True)
+        self.adaptations = make_adaptations(self.models, options, replay=True, expired=expired)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
         rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD

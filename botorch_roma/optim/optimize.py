@@ -116,7 +116,8 @@ def optimize_acqf_roma(
         acq_function_sequence: Not supported.
         ic_generator: Makes the start designs; called as by ``optimize_acqf``.
         X_avoid: Designs that may not be returned, ``n x d``, such as pending ones.
-        timeout_sec: Time budget in seconds; the candidates reached by then are returned.
+        timeout_sec: Time budget in seconds; the candidates reached by then are returned. An update
+            that would not fit is left out, with a warning if it is the first.
         return_acq_values: If False, the second return value is None.
         return_full_tree: Not supported.
         retry_on_optimization_warning: Not supported.

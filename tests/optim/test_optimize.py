@@ -669,7 +669,7 @@ def test_time_budget_returns_valid_candidates(model: RoMAModel, bounds: Tensor) 
         trajectory=trajectory,
         inequality_constraints=[HALF_SPACE],
     )
-    assert len(trajectory.predicted) == 48  # preparing takes its share
+    assert len(trajectory.predicted) == 16  # three looks at the clock each; preparing takes two
     assert num_distinct(X) == 4
     assert evaluate_feasibility(X.unsqueeze(1), [HALF_SPACE]).all()
 
