@@ -28,7 +28,7 @@ from botorch_roma.chunks import chunks, column_std, transformed_moments
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.limits import check_memory
 from botorch_roma.mapped import temporary_table
-from botorch_roma.models.base import ProxyModel
+from botorch_roma.models.base import ProxyModel, check_predictions
 from botorch_roma.network import ProxyNetwork, check_architecture
 from botorch_roma.validation import (
     check_int,
@@ -261,9 +261,14 @@ class RoMAModel(ProxyModel):
 
         Returns:
             ``E x batch x q x m`` in the space of the (transformed) outcome.
+
+        Raises:
+            InputDataError: As by :meth:`posterior`.
         """
         means, _ = self._member_moments(self.standardize_inputs(X))
-        return means * self.y_std + self.y_mean
+        means = means * self.y_std + self.y_mean
+        check_predictions(means, X)
+        return means
 
     def encoded(self) -> RoMAModel:
         r"""A copy whose inputs are what the input transform makes of designs.
