@@ -26,7 +26,7 @@ from matplotlib.axes import Axes
 
 from botorch_roma import RoMAModel
 from botorch_roma.benchmark.jobs import TaskSpec
-from botorch_roma.benchmark.kinds import ProxyCache
+from botorch_roma.benchmark.kinds import ProxyCache, _num_inputs
 from botorch_roma.optim.optimize import prepare_search
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.tasks import OfflineTask
@@ -72,7 +72,7 @@ ROWS: list[dict[str, Any]] = [
 def preset_of(changes: dict[str, Any], task: OfflineTask) -> Preset:
     """`default` with one thing changed, on a task."""
     preset = get_preset("default", task.name)
-    inputs = task.dim if task.vocabulary is None else task.dim * len(task.vocabulary)
+    inputs = task.dim if task.vocabulary is None else _num_inputs(task, preset)
     model, fit, optimize = preset.model, preset.fit, preset.optimize | {"num_updates": 100}
     for name, value in changes.items():
         if name == "adaptation radius":
