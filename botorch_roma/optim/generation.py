@@ -288,7 +288,7 @@ def run_updates(
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
             X_new = feasible_set.project(snap(X_new))
-        X = feasible_set.retreat(X, X_new)
+        X = feasible_set.retreat(X, ascent.within_spread(X, X_new))
         ascent.relabel(X)
         result.add(X)
     result.X = feasible_set.project(result.X, final=True)
@@ -334,6 +334,12 @@ class _Ascent:
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
+        single = [m for m in self.models if m.num_members == 1]
+        if options.max_spread is not None and single:
+            raise UnsupportedError(
+                f"`max_spread` is {options.max_spread:g}, but a model has one network only, which "
+                "cannot differ from itself; give `RoMAModel` more `num_members`, or leave it out."
+            )
         self.adaptations = make_adaptations(self.models, options, replay=True)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
@@ -404,6 +410,14 @@ class _Ascent:
         r"""Pseudo labels ``f(x_{t+1}; theta_t)``: the adapted models read where they moved to."""
         self.labels = {m: self._predict(m, X) for m in self.models}
 
+    @torch.no_grad()
+    def within_spread(self, X: Tensor, X_new: Tensor) -> Tensor:
+        r"""``X_new``, but ``X`` for candidates at whose new place the members part."""
+        if self.options.max_spread is None:
+            return X_new
+        spread = torch.stack([member_spread(m, X_new) for m in self.models]).amax(dim=0)
+        return torch.where((spread > self.options.max_spread).unsqueeze(-1), X, X_new)
+
     def _predict(self, model: RoMAModel, X: Tensor) -> Tensor:
         r"""Standardised predictions of the adapted networks at their candidates, ``S x B``."""
         Z = model.standardize_inputs(X).unsqueeze(1)
@@ -463,6 +477,16 @@ class _Ascent:
             gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
             fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
         )
+
+
+def member_spread(model: RoMAModel, X: Tensor) -> Tensor:
+    r"""Standard deviation of what the fitted members predict at ``B x d`` designs, ``B``.
+
+    Standardised; the largest of all outputs.
+    """
+    mean = model.network(model.standardize_inputs(X))[0]
+    members = mean.view(model.num_members, model.num_outputs, -1)
+    return members.std(dim=0, correction=0).amax(dim=0)
 
 
 def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ def optimize_acqf_roma(
     lr: float | None = None,
     num_updates: int = 300,
     region: float | None = 4.0,
+    max_spread: float | None = None,
     reencode_every: int | None = None,
     local_search_rounds: int = 0,
     trajectory: Trajectory | None = None,
@@ -135,6 +136,8 @@ def optimize_acqf_roma(
             gradient.
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
+        max_spread: How far the members of an ensemble may differ, in standard deviations of the
+            outcome, or None; not in the paper.
         reencode_every: Decode and encode the candidates after this many updates, or None.
         local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
@@ -187,6 +190,7 @@ def optimize_acqf_roma(
         lr=lr,
         num_updates=num_updates,
         region=region,
+        max_spread=max_spread,
         reencode_every=reencode_every,
         local_search_rounds=local_search_rounds,
     )

@@ -52,6 +52,10 @@ class RoMAOptions:
             the objective, so a candidate stops once its predicted gain reaches ``region``
             standard deviations of the outcome (after the outcome transform, if there is one;
             with several outputs or models, of the acquisition value). None switches it off.
+        max_spread: A step that would lead to where the members of an ensemble differ by more than so
+            many standard deviations of the outcome (the standard deviation of what the fitted
+            members predict) is not taken. None takes all steps. Needs at least two members; not
+            in the paper.
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
@@ -77,6 +81,7 @@ class RoMAOptions:
     lr: float | None = None
     num_updates: int = 300
     region: float | None = 4.0
+    max_spread: float | None = None
     reencode_every: int | None = None
     local_search_rounds: int = 0
 
@@ -105,6 +110,8 @@ class RoMAOptions:
         check_int("num_updates", self.num_updates, minimum=0)
         if self.region is not None:
             check_float("region", self.region, exclusive=True)
+        if self.max_spread is not None:
+            check_float("max_spread", self.max_spread, exclusive=True)
         if self.reencode_every is not None:
             check_int("reencode_every", self.reencode_every, minimum=1)
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
