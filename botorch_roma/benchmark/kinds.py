@@ -136,6 +136,7 @@ LATER_OPTIONS: tuple[str, ...] = (
     "early_stop",
     "reuse_steps",
     "max_spread",
+    "min_distance",
 )
 
 #: Plain steps have this length per unit of gradient and root of the number of inputs, as those of

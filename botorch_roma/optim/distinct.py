@@ -112,6 +112,40 @@ def distinct_candidates(
 Position = tuple[Tensor, bool]
 
 
+def best_apart(values: Tensor, Z: Tensor, q: int, min_distance: float) -> Tensor:
+    r"""The best ``q`` designs of which each is some way from all better ones.
+
+    Where there are fewer, the best of the others fill up, with a warning.
+
+    Args:
+        values: What the designs are worth, ``B``.
+        Z: The designs in standard deviations of the data, ``B x d``.
+        q: Number of designs.
+        min_distance: Smallest distance, root mean square over the columns.
+
+    Returns:
+        Indices, ``q``, in the order of their choice.
+    """
+    order = values.argsort(descending=True).tolist()
+    near = torch.zeros_like(values, dtype=torch.bool)
+    chosen: list[int] = []
+    for i in order:
+        if len(chosen) < q and not near[i]:
+            chosen.append(i)
+            near |= (Z - Z[i]).square().mean(dim=-1).sqrt() < min_distance
+    if len(chosen) < q:
+        warnings.warn(
+            f"{len(chosen)} of {q} candidates are at least `min_distance` = {min_distance:g} "
+            "apart; the best of the others fill up. A smaller distance, or more `num_restarts` "
+            "to choose from, would do.",
+            OptimizationWarning,
+            stacklevel=5,
+        )
+        taken = set(chosen)
+        chosen += [i for i in order if i not in taken][: q - len(chosen)]
+    return torch.tensor(chosen, device=values.device)
+
+
 def _own_positions(snapshots: list[Tensor], i: int, allowed: PostProcessing) -> Iterator[Position]:
     r"""Recorded designs of one candidate, the last first, and whether each is its start."""
     for stop in range(len(snapshots), 0, -SNAPSHOTS_PER_STEP):

@@ -72,6 +72,7 @@ def optimize_acqf_roma(
     region: float | None = 4.0,
     max_spread: float | None = None,
     reencode_every: int | None = None,
+    min_distance: float | None = None,
     local_search_rounds: int = 0,
     trajectory: Trajectory | None = None,
     checkpoint: str | Path | None = None,
@@ -139,6 +140,8 @@ def optimize_acqf_roma(
         max_spread: How far the members of an ensemble may differ, in standard deviations of the
             outcome, or None; not in the paper.
         reencode_every: Decode and encode the candidates after this many updates, or None.
+        min_distance: Smallest distance of two candidates, with more than one start batch; not in
+            the paper.
         local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
         checkpoint: A file to save the state to as it goes on, and to go on from where it is there,
@@ -192,6 +195,7 @@ def optimize_acqf_roma(
         region=region,
         max_spread=max_spread,
         reencode_every=reencode_every,
+        min_distance=min_distance,
         local_search_rounds=local_search_rounds,
     )
     if timeout_sec is not None:

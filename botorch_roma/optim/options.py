@@ -59,6 +59,10 @@ class RoMAOptions:
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
+        min_distance: Smallest distance of two candidates, where there are more than one batch to
+            choose from: root mean square over the inputs, in standard deviations of the data. The
+            best are taken one by one, each as far from those before. None for the best ones,
+            however close; not in the paper.
         local_search_rounds: Where designs hold tokens: rounds of the finishing local search, of
             which each adds all designs that differ from a candidate in one token and keeps the
             best; 0 for none. It ends by itself where nothing better is found.
@@ -83,6 +87,7 @@ class RoMAOptions:
     region: float | None = 4.0
     max_spread: float | None = None
     reencode_every: int | None = None
+    min_distance: float | None = None
     local_search_rounds: int = 0
 
     def __post_init__(self) -> None:
@@ -114,6 +119,8 @@ class RoMAOptions:
             check_float("max_spread", self.max_spread, exclusive=True)
         if self.reencode_every is not None:
             check_int("reencode_every", self.reencode_every, minimum=1)
+        if self.min_distance is not None:
+            check_float("min_distance", self.min_distance, exclusive=True)
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
 
     def step_size(self, d: int) -> float:

@@ -20,7 +20,7 @@ from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.distinct import PostProcessing, distinct_candidates
+from botorch_roma.optim.distinct import PostProcessing, best_apart, distinct_candidates
 from botorch_roma.optim.encoded import (
     Problem,
     check_survival,
@@ -231,9 +231,18 @@ class Search:
         if not best_only:
             return X.reshape(*self.shape, -1), values.reshape(self.shape)
         if X.shape[0] > self.q:
-            best = values.topk(self.q).indices
+            best = self._best(X, values, settings.min_distance)
             X, values = X[best], values[best]
         return X, values
+
+    def _best(self, X: Tensor, values: Tensor, min_distance: float | None) -> Tensor:
+        r"""Which ``q`` of all candidates are returned, the best first."""
+        if min_distance is None:
+            return values.topk(self.q).indices
+        scale = input_scale(roma_models(self.problem.acq_function)[0])
+        varies = scale > 0
+        Z = self.problem.encode(X)[:, varies] / scale[varies]
+        return best_apart(values, Z, self.q, min_distance)
 
     def designs_of(self, Z: Tensor) -> Tensor:
         r"""The designs ``B x d`` that positions stand for, not all of them distinct."""
