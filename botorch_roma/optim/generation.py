@@ -415,7 +415,7 @@ class _Ascent:
         r"""``X_new``, but ``X`` for candidates at whose new place the members part."""
         if self.options.max_spread is None:
             return X_new
-        spread = torch.stack([member_spread(m, X_new) for m in self.models]).amax(dim=0)
+        spread = torch.stack([m.member_spread(X_new) for m in self.models]).amax(dim=0)
         return torch.where((spread > self.options.max_spread).unsqueeze(-1), X, X_new)
 
     def _predict(self, model: RoMAModel, X: Tensor) -> Tensor:
@@ -477,16 +477,6 @@ class _Ascent:
             gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
             fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
         )
-
-
-def member_spread(model: RoMAModel, X: Tensor) -> Tensor:
-    r"""Standard deviation of what the fitted members predict at ``B x d`` designs, ``B``.
-
-    Standardised; the largest of all outputs.
-    """
-    mean = model.network(model.standardize_inputs(X))[0]
-    members = mean.view(model.num_members, model.num_outputs, -1)
-    return members.std(dim=0, correction=0).amax(dim=0)
 
 
 def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:

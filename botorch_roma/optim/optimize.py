@@ -283,6 +283,7 @@ def optimize_acqfs_roma(
             )
     settings = RoMAOptions.from_mapping(arguments)
     searches = [_prepare(function, arguments) for function in acq_functions]
+    searches[0].check(settings)
     problems = [search.problem for search in searches]
     inner: Any = problems[0].acq_function
     joined = PosteriorMean(

@@ -192,6 +192,15 @@ class Search:
             batch_initial_conditions=self.start,
         )
 
+    def check(self, settings: RoMAOptions) -> None:
+        """Refuse settings that have nothing to work on here."""
+        if settings.min_distance is not None and self.shape[0] == 1:
+            raise UnsupportedError(
+                f"`min_distance` is {settings.min_distance:g}, but there is one start batch only, "
+                "all of which is returned; pass a larger `num_restarts` to choose from, or leave "
+                "it out."
+            )
+
     def run(
         self,
         settings: RoMAOptions,
@@ -202,6 +211,7 @@ class Search:
         progress: bool = False,
     ) -> UpdateResult:
         r"""The updates from the start designs, as of ``run_updates``."""
+        self.check(settings)
         problem = self.problem
         return run_updates(
             problem.encode(self.start),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from botorch_roma.optim import distinct as distinct_module
 from botorch_roma.optim.constraints import FeasibleSet
-from botorch_roma.optim.distinct import distinct_candidates
+from botorch_roma.optim.distinct import best_apart, distinct_candidates
 from botorch_roma.optim.encoded import plain_problem
 from botorch_roma.optim.generation import UpdateResult
 from botorch_roma.optim.initializers import distinct_keys
@@ -135,3 +135,18 @@ def test_nonlinear_constraints_hold_nearby() -> None:
 def test_nothing_within_reach(avoid: list[float] | None, word: str) -> None:
     with pytest.raises(CandidateGenerationError, match=f"Only 1 of 2 candidates are {word}"):
         resolve(paths([5.0, 5.0], [5.0, 5.0]), torch.zeros_like, avoid)
+
+
+def test_the_best_that_are_apart() -> None:
+    Z = torch.tensor([[0.0, 0.0], [0.0, 0.1], [1.0, 1.0], [1.0, 1.2], [5.0, 5.0]])
+    values = torch.tensor([4.0, 5.0, 3.0, 2.0, 1.0])
+    assert best_apart(values, Z, 3, 0.5).tolist() == [1, 2, 4]
+    # the distance is a root mean square: 0.1 in one of two columns is 0.071
+    assert best_apart(values, Z, 3, 0.08).tolist() == [1, 2, 3]
+    assert best_apart(values, Z, 3, 0.07).tolist() == [1, 0, 2]
+
+
+def test_where_too_few_are_apart_the_best_of_the_others_fill_up() -> None:
+    Z, values = torch.zeros(4, 2), torch.tensor([1.0, 4.0, 3.0, 2.0])
+    with pytest.warns(OptimizationWarning, match=r"1 of 3 candidates .* `min_distance` = 0\.5"):
+        assert best_apart(values, Z, 3, 0.5).tolist() == [1, 2, 3]

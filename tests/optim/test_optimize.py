@@ -720,6 +720,50 @@ def test_fewer_steps_reach_the_adaptation(
     assert not torch.equal(generated, without)
 
 
+def test_candidates_stay_where_the_members_agree(ensemble: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_updates": 40, "lr": 0.2, "region": None, "radius": 0.0}
+    start = top(ensemble, 4)
+    free = optimize(PosteriorMean(ensemble), bounds, **arguments)
+    reached, began = ensemble.member_spread(free), ensemble.member_spread(start)
+    limit = float((reached.max() + began.max()) / 2)
+    assert began.max() < limit < reached.max()
+    kept = optimize(PosteriorMean(ensemble), bounds, max_spread=limit, **arguments)
+    assert ensemble.member_spread(kept).max() <= limit
+    assert not torch.equal(kept, start)  # they went as far as that
+    wide = optimize(PosteriorMean(ensemble), bounds, max_spread=1e3, **arguments)
+    assert torch.equal(wide, free)
+
+
+def test_a_spread_needs_members(model: RoMAModel, bounds: Tensor) -> None:
+    with pytest.raises(UnsupportedError, match=r"`max_spread` is 0\.5, .* more `num_members`"):
+        optimize(PosteriorMean(model), bounds, max_spread=0.5)
+
+
+def test_a_batch_is_chosen_for_distance(model: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_restarts": 4, "num_updates": 2}
+
+    def closest(X: Tensor) -> float:
+        Z = X / input_scale(model)
+        return (torch.cdist(Z, Z).fill_diagonal_(torch.inf) / Z.shape[1] ** 0.5).min().item()
+
+    best, values = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    apart, others = optimize_acqf_roma(
+        PosteriorMean(model), bounds, 4, **{**FAST, **arguments}, min_distance=1.0
+    )
+    assert closest(best) < 1.0 <= closest(apart)
+    assert values is not None
+    assert others is not None
+    assert torch.equal(best[0], apart[0])  # the best is the best
+    assert others.sum() < values.sum()
+
+
+def test_a_distance_needs_more_batches_than_one(model: RoMAModel, bounds: Tensor) -> None:
+    with pytest.raises(UnsupportedError, match=r"`min_distance` is 0\.5, .* `num_restarts`"):
+        optimize(PosteriorMean(model), bounds, min_distance=0.5)
+    with pytest.raises(UnsupportedError, match="`min_distance`"):
+        optimize_acqfs_roma([PosteriorMean(model)], bounds, 4, min_distance=0.5)
+
+
 def test_progress_goes_to_standard_error(
     model: RoMAModel, bounds: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
