@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 import typer
 from botorch.acquisition import PosteriorMean
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from botorch_roma import RoMAModel
 from botorch_roma.benchmark.jobs import TaskSpec
-from botorch_roma.benchmark.kinds import ProxyCache, _num_inputs
+from botorch_roma.benchmark.kinds import ProxyCache
 from botorch_roma.optim.optimize import prepare_search
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.tasks import OfflineTask
@@ -72,7 +71,7 @@ ROWS: list[dict[str, Any]] = [
 def preset_of(changes: dict[str, Any], task: OfflineTask) -> Preset:
     """`default` with one thing changed, on a task."""
     preset = get_preset("default", task.name)
-    inputs = task.dim if task.vocabulary is None else _num_inputs(task, preset)
+    inputs = task.dim * (1 if task.vocabulary is None else task.vocabulary.num_classes)
     model, fit, optimize = preset.model, preset.fit, preset.optimize | {"num_updates": 100}
     for name, value in changes.items():
         if name == "adaptation radius":
@@ -100,21 +99,10 @@ def preset_of(changes: dict[str, Any], task: OfflineTask) -> Preset:
 
 
 def fitted(changes: dict[str, Any], task: OfflineTask, seed: int, proxies: ProxyCache) -> RoMAModel:
-    """The proxy; fewer members than five are the first of the five, as they are trained alike."""
-    preset = preset_of(changes, task)
-    model, _ = proxies.get(task, preset, seed)
+    """The proxy; fewer members than five are the first of the five, as each is trained alone."""
+    model, _ = proxies.get(task, preset_of(changes, task), seed)
     count = changes.get("members")
-    if count is None:
-        return model
-    encoding, _ = proxies.encoding(task, preset, seed)
-    options = preset.model | {"num_members": count}
-    smaller = RoMAModel(task.X, task.Y, encoding, seed=seed, **options)
-    state = {
-        name: value[:count] if name.startswith("network.") else value
-        for name, value in model.state_dict().items()
-    }
-    smaller.load_state_dict(state)
-    return smaller
+    return model if count is None else model.subset_members([*range(count)])
 
 
 def along(changes: dict[str, Any], task: OfflineTask, model: RoMAModel) -> dict[int, list[float]]:
@@ -136,7 +124,7 @@ def along(changes: dict[str, Any], task: OfflineTask, model: RoMAModel) -> dict[
     return scores
 
 
-def lines(store: Path) -> Iterator[dict[str, Any]]:
+def read(store: Path) -> Iterator[dict[str, Any]]:
     """The rows of a store."""
     if store.exists():
         yield from map(json.loads, store.read_text(encoding="utf-8").splitlines())
@@ -152,7 +140,7 @@ def run(
     """Run what is not in the store yet, on one thread."""
     torch.set_num_threads(1)
     store.parent.mkdir(parents=True, exist_ok=True)
-    there = {json.dumps([r["task"], r["seed"], r["changes"]]) for r in lines(store)}
+    there = {json.dumps([r["task"], r["seed"], r["changes"]]) for r in read(store)}
     for seed in range(seeds):
         for name in tasks:
             task, proxies = TaskSpec(name).load(), ProxyCache()
@@ -173,6 +161,125 @@ def run(
                 with store.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 print(row["task"], seed, changes, list(row["scores"].values())[-1], flush=True)
+
+
+def table(store: Path) -> pd.DataFrame:
+    """All scores, one line for each task, seed, row and number of updates."""
+    return pd.DataFrame(
+        {
+            "task": row["task"],
+            "seed": row["seed"],
+            "row": json.dumps({k: v for k, v in row["changes"].items() if k != "updates"}),
+            "update": int(update),
+            "best": best,
+            "median": median,
+        }
+        for row in read(store)
+        for update, (best, median) in row["scores"].items()
+    )
+
+
+def at(scores: pd.DataFrame, changes: dict[str, Any], update: int, column: str) -> pd.Series:
+    """A score by task, the mean over seeds, at the last recorded update up to this one."""
+    rows = scores[(scores["row"] == json.dumps(changes)) & (scores["update"] <= update)]
+    last = rows.sort_values("update").groupby(["task", "seed"])[column].last()
+    return last.groupby("task").mean()
+
+
+#: The default value of each factor.
+DEFAULTS: dict[str, Any] = {
+    "pre-training radius": 0.005,
+    "noise": 0.5,
+    "width": 128,
+    "members": 5,
+    "epochs": 1.0,
+    "step": 0.1,
+    "cap": None,
+}
+
+
+def values_of(factor: str) -> list[Any]:
+    """The values of a factor that were tried, in order."""
+    tried = {row[factor] for row in ROWS if factor in row} | {DEFAULTS[factor]}
+    return sorted(tried, key=lambda v: float("inf") if v is None else v)
+
+
+def changed(factor: str, value: Any, radius: float) -> dict[str, Any]:
+    """The row that has one factor changed, by what is recorded of it."""
+    if value == DEFAULTS[factor]:
+        return {"adaptation radius": radius}
+    if factor in ("members", "step", "cap"):
+        return {factor: value}  # at the default radius alone
+    return {factor: value, "adaptation radius": radius}
+
+
+def draw_factors(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
+    """The median after 100 updates against every factor: with adaptation, and without."""
+    figure = Figure(figsize=(13.0, 6.4), layout="constrained")
+    panels = figure.subplots(2, 4).flatten()
+    for axis, factor in zip(panels, DEFAULTS, strict=False):
+        values = values_of(factor)
+        for k, task in enumerate(tasks):
+            for radius, style in ((0.05, "o-"), (0.0, "x:")):
+                if not radius and factor in ("members", "step", "cap"):
+                    continue
+                updates = 300 if factor == "step" else 100
+                points = [
+                    at(scores, changed(factor, v, radius), updates, "median").get(task)
+                    for v in values
+                ]
+                axis.plot(range(len(values)), points, style, color=f"C{k}")
+        axis.set(title=factor)
+        axis.set_xticks(
+            range(len(values)),
+            [f"[{v}]" if v == DEFAULTS[factor] else f"{v}" for v in values],
+        )
+    for k, task in enumerate(tasks):
+        panels[-1].plot([], [], "o-", color=f"C{k}", label=task)
+    panels[-1].plot([], [], "ko-", label="adaptation radius 0.05")
+    panels[-1].plot([], [], "kx:", label="no adaptation")
+    panels[-1].legend(loc="center", frameon=False)
+    panels[-1].axis("off")
+    figure.supylabel("median of 128, scale of the full table")
+    return figure
+
+
+def draw_updates(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
+    """Median and best along the updates, one line for each adaptation radius."""
+    figure = Figure(figsize=(13.0, 3.6), layout="constrained")
+    for axis, task in zip(figure.subplots(1, len(tasks)), tasks, strict=True):
+        for k, radius in enumerate((0.0, 0.02, 0.03, 0.05, 0.1)):
+            key = json.dumps({"adaptation radius": radius})
+            rows = scores[(scores["task"] == task) & (scores["row"] == key)]
+            mean = rows.groupby("update")[["best", "median"]].mean()
+            axis.plot(mean.index, mean["median"], color=f"C{k}", label=f"{radius:g}")
+            axis.plot(mean.index, mean["best"], ":", color=f"C{k}", lw=1)
+        axis.axvline(100, color="grey", lw=0.5)
+        axis.set(title=task, xlabel="update")
+    axis.legend(title="adaptation radius", frameon=False)
+    figure.supylabel("median (best dotted) of 128")
+    return figure
+
+
+@app.command()
+def draw(
+    store: Path = RESULTS / "rows.jsonl",
+    out: Annotated[Path, typer.Option(help="Folder for the figures and the table.")] = RESULTS,
+) -> None:
+    """Draw what is in the store."""
+    scores = table(store)
+    tasks = [*dict.fromkeys(scores["task"])]
+    draw_factors(scores, tasks).savefig(out / "factors.png", dpi=110)
+    draw_updates(scores, tasks).savefig(out / "updates.png", dpi=110)
+    lines = [f"| changed | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
+    for row in ROWS:
+        changes = {k: v for k, v in row.items() if k != "updates"}
+        name = ", ".join(f"{k} {v:g}" for k, v in changes.items())
+        for update in (100, 300) if "updates" in row else (100,):
+            both = [at(scores, changes, update, c) for c in ("best", "median")]
+            cells = [f"{both[0][t]:.3f} / {both[1][t]:.3f}" if t in both[0] else "-" for t in tasks]
+            lines.append(f"| {name}, {update} updates | {' | '.join(cells)} |")
+    (out / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.checkpoint import Checkpoint
-from botorch_roma.chunks import chunks
 from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.models.roma import RoMAModel
@@ -35,6 +34,7 @@ from botorch_roma.optim.encoded import find_encoding
 from botorch_roma.optim.initializers import (
     input_scale,
     measured_acquisition_values,
+    measured_labels,
     roma_models,
 )
 from botorch_roma.optim.options import RoMAOptions
@@ -44,10 +44,6 @@ from botorch_roma.validation import check_float, check_same_kind, check_tensor
 
 #: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
-
-#: A start design is a row of the data if it differs by less, in units of the data's scale: latents
-#: of the same design differ in their last digits with the number of designs encoded at once.
-SAME_DESIGN: float = 1e-4
 
 #: Training rows used to find the scale of the acquisition function.
 NUM_SCALE_ROWS: int = 1024
@@ -121,11 +117,17 @@ def gen_candidates_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=input_scale(roma_models(acquisition_function)[0]),
     )
+    settings = RoMAOptions.from_mapping(options or {})
+    if settings.min_distance is not None:
+        raise UnsupportedError(
+            f"`min_distance` is {settings.min_distance:g}, but `gen_candidates_roma` returns all "
+            "designs that it is given and chooses none; leave it out."
+        )
     result = run_updates(
         initial_conditions.detach().reshape(b * q, d),
         acquisition_function,
         feasible_set,
-        RoMAOptions.from_mapping(options or {}),
+        settings,
         points_per_batch=q,
         timeout_sec=timeout_sec,
     )
@@ -376,7 +378,7 @@ class _Ascent:
         # the reference of the cap is the prediction, also where the pseudo label is measured
         self.start_mean = self.labels[self.models[0]].mean(dim=0)
         if self.options.initial_pseudo_label == "measured":
-            self.labels = {m: _measured_labels(m, X) for m in self.models}
+            self.labels = {m: measured_labels(m, X) for m in self.models}
         train_Y = self.models[0].train_Y
         n = train_Y.shape[0]
         rows = (
@@ -477,21 +479,3 @@ class _Ascent:
             gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
             fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
         )
-
-
-def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
-    r"""Standardised measured outcomes of start designs, ``S x B``."""
-    rows, scale = [], input_scale(model)
-    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
-    for i, x in enumerate(X):
-        near = [((c - x).abs() <= unit).all(dim=-1) for c in chunks(model.train_X)]
-        match = torch.cat(near).nonzero().flatten()
-        if not len(match):
-            raise ValueError(
-                'With `initial_pseudo_label="measured"` every start design must be a row of '
-                f'`train_X`; start design {i} is not. Use "predicted".'
-            )
-        rows.append(match[model.train_Y[match, 0].argmax()])  # as the start designs are ranked
-    index = torch.stack(rows)
-    Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
-    return Y.mT.repeat(model.num_members, 1)

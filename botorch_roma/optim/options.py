@@ -52,10 +52,10 @@ class RoMAOptions:
             the objective, so a candidate stops once its predicted gain reaches ``region``
             standard deviations of the outcome (after the outcome transform, if there is one;
             with several outputs or models, of the acquisition value). None switches it off.
-        max_spread: A step that would lead to where the members of an ensemble differ by more than so
-            many standard deviations of the outcome (the standard deviation of what the fitted
-            members predict) is not taken. None takes all steps. Needs at least two members; not
-            in the paper.
+        max_spread: A step that would lead to where the members of an ensemble differ by more is not
+            taken: the standard deviation of what the fitted members predict, in standard
+            deviations of the outcome. None takes all steps. Needs at least two members; not in the
+            paper.
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
