@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -191,6 +191,10 @@ class UpdateResult:
             self.snapshots.append(X)
         if len(self.snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
             self.snapshots, self.every = self.snapshots[::2], 2 * self.every
+
+    def subset(self, indices: Tensor) -> UpdateResult:
+        """The result of some candidates."""
+        return replace(self, X=self.X[indices], snapshots=[x[indices] for x in self.snapshots])
 
     def until(self, k: int) -> UpdateResult:
         """The result as it was at snapshot ``k``."""

@@ -140,8 +140,8 @@ def optimize_acqf_roma(
         max_spread: How far the members of an ensemble may differ, in standard deviations of the
             outcome, or None; not in the paper.
         reencode_every: Decode and encode the candidates after this many updates, or None.
-        min_distance: Smallest distance of two candidates, with more than one start batch; not in
-            the paper.
+        min_distance: Distance that candidates keep from each other, in standard deviations of the
+            data, or None; not in the paper.
         local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
         checkpoint: A file to save the state to as it goes on, and to go on from where it is there,
@@ -283,7 +283,6 @@ def optimize_acqfs_roma(
             )
     settings = RoMAOptions.from_mapping(arguments)
     searches = [_prepare(function, arguments) for function in acq_functions]
-    searches[0].check(settings)
     problems = [search.problem for search in searches]
     inner: Any = problems[0].acq_function
     joined = PosteriorMean(

@@ -59,10 +59,10 @@ class RoMAOptions:
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
-        min_distance: Smallest distance of two candidates, where there are more than one batch to
-            choose from: root mean square over the inputs, in standard deviations of the data. The
-            best are taken one by one, each as far from those before. None for the best ones,
-            however close; not in the paper.
+        min_distance: Distance that final candidates keep from each other, root mean square over the
+            inputs, in standard deviations of the data. The best one stays, each of the others goes
+            back along its path as far as it takes. None leaves them where they end, however
+            close; not in the paper.
         local_search_rounds: Where designs hold tokens: rounds of the finishing local search, of
             which each adds all designs that differ from a candidate in one token and keeps the
             best; 0 for none. It ends by itself where nothing better is found.

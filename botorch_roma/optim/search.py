@@ -20,7 +20,7 @@ from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.distinct import PostProcessing, best_apart, distinct_candidates
+from botorch_roma.optim.distinct import PostProcessing, distinct_candidates, spread_out
 from botorch_roma.optim.encoded import (
     Problem,
     check_survival,
@@ -192,15 +192,6 @@ class Search:
             batch_initial_conditions=self.start,
         )
 
-    def check(self, settings: RoMAOptions) -> None:
-        """Refuse settings that have nothing to work on here."""
-        if settings.min_distance is not None and self.shape[0] == 1:
-            raise UnsupportedError(
-                f"`min_distance` is {settings.min_distance:g}, but there is one start batch only, "
-                "all of which is returned; pass a larger `num_restarts` to choose from, or leave "
-                "it out."
-            )
-
     def run(
         self,
         settings: RoMAOptions,
@@ -211,7 +202,6 @@ class Search:
         progress: bool = False,
     ) -> UpdateResult:
         r"""The updates from the start designs, as of ``run_updates``."""
-        self.check(settings)
         problem = self.problem
         return run_updates(
             problem.encode(self.start),
@@ -236,23 +226,35 @@ class Search:
     ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
         *_, X = self.refine(self.distinct(result), settings, deadline, checkpoint)
-        _warn_infeasible(X, self.designs, self.scale)
         values = final_values(self.acq_function, X.unsqueeze(1))
-        if not best_only:
-            return X.reshape(*self.shape, -1), values.reshape(self.shape)
-        if X.shape[0] > self.q:
-            best = self._best(X, values, settings.min_distance)
+        if best_only and X.shape[0] > self.q:
+            best = values.topk(self.q).indices
             X, values = X[best], values[best]
-        return X, values
+            result = result.subset(best)
+        if settings.min_distance is not None:
+            X = self._spread_out(X, values, result, settings.min_distance)
+            values = final_values(self.acq_function, X.unsqueeze(1))
+        _warn_infeasible(X, self.designs, self.scale)
+        if best_only:
+            return X, values
+        return X.reshape(*self.shape, -1), values.reshape(self.shape)
 
-    def _best(self, X: Tensor, values: Tensor, min_distance: float | None) -> Tensor:
-        r"""Which ``q`` of all candidates are returned, the best first."""
-        if min_distance is None:
-            return values.topk(self.q).indices
+    def _spread_out(
+        self, X: Tensor, values: Tensor, result: UpdateResult, min_distance: float
+    ) -> Tensor:
         scale = input_scale(roma_models(self.problem.acq_function)[0])
         varies = scale > 0
-        Z = self.problem.encode(X)[:, varies] / scale[varies]
-        return best_apart(values, Z, self.q, min_distance)
+        unit = scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
+        return spread_out(
+            X,
+            values,
+            result.snapshots,
+            self.designs_of,
+            lambda designs: self.problem.encode(designs)[:, varies] / unit,
+            min_distance,
+            self.scale,
+            self.X_avoid,
+        )
 
     def designs_of(self, Z: Tensor) -> Tensor:
         r"""The designs ``B x d`` that positions stand for, not all of them distinct."""

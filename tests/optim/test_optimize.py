@@ -739,29 +739,27 @@ def test_a_spread_needs_members(model: RoMAModel, bounds: Tensor) -> None:
         optimize(PosteriorMean(model), bounds, max_spread=0.5)
 
 
-def test_a_batch_is_chosen_for_distance(model: RoMAModel, bounds: Tensor) -> None:
-    arguments: dict[str, Any] = {"num_restarts": 4, "num_updates": 2}
+def test_candidates_keep_a_distance(model: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_updates": 60, "lr": 0.1, "region": None}
 
     def closest(X: Tensor) -> float:
         Z = X / input_scale(model)
-        return (torch.cdist(Z, Z).fill_diagonal_(torch.inf) / Z.shape[1] ** 0.5).min().item()
+        distance = torch.cdist(Z, Z) / Z.shape[1] ** 0.5
+        return distance.fill_diagonal_(torch.inf).min().item()
 
-    best, values = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
-    apart, others = optimize_acqf_roma(
-        PosteriorMean(model), bounds, 4, **{**FAST, **arguments}, min_distance=1.0
-    )
-    assert closest(best) < 1.0 <= closest(apart)
+    near, values = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    arguments["min_distance"] = 0.2
+    apart, others = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    assert closest(near) < 0.2 <= closest(apart)
     assert values is not None
     assert others is not None
-    assert torch.equal(best[0], apart[0])  # the best is the best
-    assert others.sum() < values.sum()
-
-
-def test_a_distance_needs_more_batches_than_one(model: RoMAModel, bounds: Tensor) -> None:
-    with pytest.raises(UnsupportedError, match=r"`min_distance` is 0\.5, .* `num_restarts`"):
-        optimize(PosteriorMean(model), bounds, min_distance=0.5)
-    with pytest.raises(UnsupportedError, match="`min_distance`"):
-        optimize_acqfs_roma([PosteriorMean(model)], bounds, 4, min_distance=0.5)
+    best = values.argmax()
+    assert torch.equal(near[best], apart[best])  # the best stays
+    torch.testing.assert_close(others, PosteriorMean(model)(apart.unsqueeze(1)))
+    all_of_them = optimize_acqf_roma(
+        PosteriorMean(model), bounds, 2, 2, return_best_only=False, **{**FAST, **arguments}
+    )[0]
+    assert closest(all_of_them.flatten(end_dim=1)) >= 0.2
 
 
 def test_progress_goes_to_standard_error(
