@@ -131,7 +131,13 @@ class Method:
 COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "cap", "adam")
 
 #: Options of stage 2 that came later than stored runs, whose settings do not hold them.
-LATER_OPTIONS: tuple[str, ...] = ("local_search_rounds", "early_stop", "reuse_steps")
+LATER_OPTIONS: tuple[str, ...] = (
+    "local_search_rounds",
+    "early_stop",
+    "reuse_steps",
+    "max_spread",
+    "min_distance",
+)
 
 #: Plain steps have this length per unit of gradient and root of the number of inputs, as those of
 #: the published gradient ascent.

@@ -270,6 +270,21 @@ class RoMAModel(ProxyModel):
         check_predictions(means, X)
         return means
 
+    @torch.no_grad()
+    def member_spread(self, X: Tensor) -> Tensor:
+        r"""How far the members of the ensemble differ, in standard deviations of the outcome.
+
+        Args:
+            X: Designs, ``n x d``.
+
+        Returns:
+            The standard deviation of what they predict, the largest of all outputs, ``n``: zeros
+            for a model with one member.
+        """
+        mean = self.network(self.standardize_inputs(X))[0]
+        members = mean.view(self.num_members, self.num_outputs, -1)
+        return members.std(dim=0, correction=0).amax(dim=0)
+
     def encoded(self) -> RoMAModel:
         r"""A copy whose inputs are what the input transform makes of designs.
 

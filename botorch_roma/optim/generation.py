@@ -14,7 +14,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,6 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.checkpoint import Checkpoint
-from botorch_roma.chunks import chunks
 from botorch_roma.inner_loop import OutOfTime
 from botorch_roma.interrupt import is_interrupted
 from botorch_roma.models.adapted import AdaptedRoMAModel
@@ -37,6 +36,7 @@ from botorch_roma.optim.encoded import find_encoding
 from botorch_roma.optim.initializers import (
     input_scale,
     measured_acquisition_values,
+    measured_labels,
     roma_models,
 )
 from botorch_roma.optim.options import RoMAOptions
@@ -46,10 +46,6 @@ from botorch_roma.validation import check_float, check_same_kind, check_tensor
 
 #: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
-
-#: A start design is a row of the data if it differs by less, in units of the data's scale: latents
-#: of the same design differ in their last digits with the number of designs encoded at once.
-SAME_DESIGN: float = 1e-4
 
 #: Training rows used to find the scale of the acquisition function.
 NUM_SCALE_ROWS: int = 1024
@@ -123,11 +119,17 @@ def gen_candidates_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=input_scale(roma_models(acquisition_function)[0]),
     )
+    settings = RoMAOptions.from_mapping(options or {})
+    if settings.min_distance is not None:
+        raise UnsupportedError(
+            f"`min_distance` is {settings.min_distance:g}, but `gen_candidates_roma` returns all "
+            "designs that it is given and chooses none; leave it out."
+        )
     result = run_updates(
         initial_conditions.detach().reshape(b * q, d),
         acquisition_function,
         feasible_set,
-        RoMAOptions.from_mapping(options or {}),
+        settings,
         points_per_batch=q,
         timeout_sec=timeout_sec,
     )
@@ -191,6 +193,10 @@ class UpdateResult:
             self.snapshots.append(X)
         if len(self.snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
             self.snapshots, self.every = self.snapshots[::2], 2 * self.every
+
+    def subset(self, indices: Tensor) -> UpdateResult:
+        """The result of some candidates."""
+        return replace(self, X=self.X[indices], snapshots=[x[indices] for x in self.snapshots])
 
     def until(self, k: int) -> UpdateResult:
         """The result as it was at snapshot ``k``."""
@@ -295,7 +301,7 @@ def run_updates(
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
             X_new = feasible_set.project(snap(X_new))
-        X = feasible_set.retreat(X, X_new)
+        X = feasible_set.retreat(X, ascent.within_spread(X, X_new))
         ascent.relabel(X)
         result.add(X)
     if (
@@ -363,6 +369,12 @@ class _Ascent:
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
+        single = [m for m in self.models if m.num_members == 1]
+        if options.max_spread is not None and single:
+            raise UnsupportedError(
+                f"`max_spread` is {options.max_spread:g}, but a model has one network only, which "
+                "cannot differ from itself; give `RoMAModel` more `num_members`, or leave it out."
+            )
         self.adaptations = make_adaptations(self.models, options, replay=True, expired=expired)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)
@@ -399,7 +411,7 @@ class _Ascent:
         # the reference of the cap is the prediction, also where the pseudo label is measured
         self.start_mean = self.labels[self.models[0]].mean(dim=0)
         if self.options.initial_pseudo_label == "measured":
-            self.labels = {m: _measured_labels(m, X) for m in self.models}
+            self.labels = {m: measured_labels(m, X) for m in self.models}
         train_Y = self.models[0].train_Y
         n = train_Y.shape[0]
         rows = (
@@ -432,6 +444,14 @@ class _Ascent:
     def relabel(self, X: Tensor) -> None:
         r"""Pseudo labels ``f(x_{t+1}; theta_t)``: the adapted models read where they moved to."""
         self.labels = {m: self._predict(m, X) for m in self.models}
+
+    @torch.no_grad()
+    def within_spread(self, X: Tensor, X_new: Tensor) -> Tensor:
+        r"""``X_new``, but ``X`` for candidates at whose new place the members part."""
+        if self.options.max_spread is None:
+            return X_new
+        spread = torch.stack([m.member_spread(X_new) for m in self.models]).amax(dim=0)
+        return torch.where((spread > self.options.max_spread).unsqueeze(-1), X, X_new)
 
     def _predict(self, model: RoMAModel, X: Tensor) -> Tensor:
         r"""Standardised predictions of the adapted networks at their candidates, ``S x B``."""
@@ -492,21 +512,3 @@ class _Ascent:
             gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
             fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
         )
-
-
-def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
-    r"""Standardised measured outcomes of start designs, ``S x B``."""
-    rows, scale = [], input_scale(model)
-    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
-    for i, x in enumerate(X):
-        near = [((c - x).abs() <= unit).all(dim=-1) for c in chunks(model.train_X)]
-        match = torch.cat(near).nonzero().flatten()
-        if not len(match):
-            raise ValueError(
-                'With `initial_pseudo_label="measured"` every start design must be a row of '
-                f'`train_X`; start design {i} is not. Use "predicted".'
-            )
-        rows.append(match[model.train_Y[match, 0].argmax()])  # as the start designs are ranked
-    index = torch.stack(rows)
-    Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
-    return Y.mT.repeat(model.num_members, 1)

@@ -478,6 +478,8 @@ def test_gen_candidates_bad_input(model: RoMAModel, gp: SingleTaskGP, bounds: Te
         gen_candidates_roma(start, acq_function, 2.0, 1.0)
     with pytest.raises(ValueError, match=r"`radius` .* received -1"):
         gen_candidates_roma(start, acq_function, options={"radius": -1})
+    with pytest.raises(UnsupportedError, match=r"`min_distance` is 0\.5, .* returns all"):
+        gen_candidates_roma(start, acq_function, options={"min_distance": 0.5})
     with pytest.raises(UnsupportedError, match="must use a RoMAModel"):
         gen_candidates_roma(start, PosteriorMean(gp))
     unfitted = RoMAModel(model.train_X, model.train_Y)

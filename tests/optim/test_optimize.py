@@ -720,6 +720,48 @@ def test_fewer_steps_reach_the_adaptation(
     assert not torch.equal(generated, without)
 
 
+def test_candidates_stay_where_the_members_agree(ensemble: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_updates": 40, "lr": 0.2, "region": None, "radius": 0.0}
+    start = top(ensemble, 4)
+    free = optimize(PosteriorMean(ensemble), bounds, **arguments)
+    reached, began = ensemble.member_spread(free), ensemble.member_spread(start)
+    limit = float((reached.max() + began.max()) / 2)
+    assert began.max() < limit < reached.max()
+    kept = optimize(PosteriorMean(ensemble), bounds, max_spread=limit, **arguments)
+    assert ensemble.member_spread(kept).max() <= limit
+    assert not torch.equal(kept, start)  # they went as far as that
+    wide = optimize(PosteriorMean(ensemble), bounds, max_spread=1e3, **arguments)
+    assert torch.equal(wide, free)
+
+
+def test_a_spread_needs_members(model: RoMAModel, bounds: Tensor) -> None:
+    with pytest.raises(UnsupportedError, match=r"`max_spread` is 0\.5, .* more `num_members`"):
+        optimize(PosteriorMean(model), bounds, max_spread=0.5)
+
+
+def test_candidates_keep_a_distance(model: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_updates": 60, "lr": 0.1, "region": None}
+
+    def closest(X: Tensor) -> float:
+        Z = X / input_scale(model)
+        distance = torch.cdist(Z, Z) / Z.shape[1] ** 0.5
+        return distance.fill_diagonal_(torch.inf).min().item()
+
+    near, values = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    arguments["min_distance"] = 0.2
+    apart, others = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    assert closest(near) < 0.2 <= closest(apart)
+    assert values is not None
+    assert others is not None
+    best = values.argmax()
+    assert torch.equal(near[best], apart[best])  # the best stays
+    torch.testing.assert_close(others, PosteriorMean(model)(apart.unsqueeze(1)))
+    all_of_them = optimize_acqf_roma(
+        PosteriorMean(model), bounds, 2, 2, return_best_only=False, **{**FAST, **arguments}
+    )[0]
+    assert closest(all_of_them.flatten(end_dim=1)) >= 0.2
+
+
 def test_progress_goes_to_standard_error(
     model: RoMAModel, bounds: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
