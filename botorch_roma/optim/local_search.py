@@ -20,7 +20,7 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.interrupt import is_interrupted
-from botorch_roma.optim.generation import make_adaptations
+from botorch_roma.optim.ascent import make_adaptations
 from botorch_roma.optim.initializers import distinct_keys, roma_models
 from botorch_roma.optim.options import RoMAOptions
 

@@ -720,25 +720,6 @@ def test_fewer_steps_reach_the_adaptation(
     assert not torch.equal(generated, without)
 
 
-def test_candidates_stay_where_the_members_agree(ensemble: RoMAModel, bounds: Tensor) -> None:
-    arguments: dict[str, Any] = {"num_updates": 40, "lr": 0.2, "region": None, "radius": 0.0}
-    start = top(ensemble, 4)
-    free = optimize(PosteriorMean(ensemble), bounds, **arguments)
-    reached, began = ensemble.member_spread(free), ensemble.member_spread(start)
-    limit = float((reached.max() + began.max()) / 2)
-    assert began.max() < limit < reached.max()
-    kept = optimize(PosteriorMean(ensemble), bounds, max_spread=limit, **arguments)
-    assert ensemble.member_spread(kept).max() <= limit
-    assert not torch.equal(kept, start)  # they went as far as that
-    wide = optimize(PosteriorMean(ensemble), bounds, max_spread=1e3, **arguments)
-    assert torch.equal(wide, free)
-
-
-def test_a_spread_needs_members(model: RoMAModel, bounds: Tensor) -> None:
-    with pytest.raises(UnsupportedError, match=r"`max_spread` is 0\.5, .* more `num_members`"):
-        optimize(PosteriorMean(model), bounds, max_spread=0.5)
-
-
 def test_candidates_keep_a_distance(model: RoMAModel, bounds: Tensor) -> None:
     arguments: dict[str, Any] = {"num_updates": 60, "lr": 0.1, "region": None}
 
