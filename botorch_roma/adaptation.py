@@ -15,7 +15,7 @@ to the fitted weights is kept for each candidate (:mod:`botorch_roma.inner_loop`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -62,6 +62,8 @@ class Adaptation:
             before it takes ``num_steps - r`` new ones; see below. 0 is the paper.
         replay: Launch the inner loop as one CUDA graph from the second call on. The weights that a
             call returns are overwritten by the next one then.
+        expired: Asked between the steps of a call, on a CPU, whether to give up, which raises
+            :class:`~botorch_roma.inner_loop.OutOfTime`.
 
     With ``reuse_steps`` the calls are updates of the same candidates, in the same order; a call
     with another number of them starts anew. That deviates from [Yu2021roma]_, where every
@@ -88,6 +90,7 @@ class Adaptation:
         early_stop: bool = False,
         reuse_steps: int = 0,
         replay: bool = False,
+        expired: Callable[[], bool] | None = None,
     ) -> None:
         if not model.is_fitted:
             raise ModelFittingError(
@@ -114,6 +117,8 @@ class Adaptation:
         self._own_span: tuple[Tensor, StackedWeights] | None = None
         self.replay = replay
         self._recorder = Recorder()
+        # a recorded graph is launched as a whole
+        self.expired = None if model.train_X.is_cuda else expired
 
     def __call__(
         self, Z: Tensor, pseudo_label: Tensor, points_per_batch: int | None = None
@@ -196,6 +201,7 @@ class Adaptation:
             early_stop=self.early_stop,
             reuse_steps=self.reuse_steps,
             previous=previous,
+            expired=self.expired,
         )
 
     def _adapt_fitted(

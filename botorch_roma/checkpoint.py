@@ -13,18 +13,18 @@ neighbours of the local search.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from botorch.exceptions import OptimizationWarning
 
-from botorch_roma.files import check_output
+from botorch_roma.files import check_output, unwritten
 from botorch_roma.fingerprint import Fingerprint, differences
 from botorch_roma.interrupt import finish_on_interrupt, is_interrupted
 from botorch_roma.sealed import Kind, package_version, seal, unseal
@@ -129,15 +129,20 @@ class Checkpoint:
         }
         # always the same name: what a killed run leaves of it, the next one overwrites
         temporary = self.path.with_name(f".{self.path.name}.part")
-        with temporary.open("wb") as file:
-            file.write(seal(CHECKPOINT, content))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(seal(CHECKPOINT, content))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        except OSError as error:  # a full disk, say
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise unwritten(f"The checkpoint {str(self.path)!r}", error) from error
         self._due = now + self.interval
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_checkpoint(
     path: str | Path | None,
     interval: float,
@@ -162,7 +167,7 @@ def open_checkpoint(
             of another kind of device; names what differs. For an interval out of range.
         InputDataError: If it is damaged, or no checkpoint.
         BlockingIOError: If another process uses it.
-        OSError: If it cannot be written.
+        OSError: If it cannot be written, also later (a full disk); what was saved before is kept.
     """
     if path is None:
         yield None

@@ -140,7 +140,13 @@ def propose(
 
     Ctrl-C ends stage 2 early and writes the designs reached by then.
     """
-    from botorch_roma.files import check_output, check_suffix, read_frame, write_frame
+    from botorch_roma.files import (
+        check_output,
+        check_suffix,
+        read_frame,
+        rescue_frame,
+        write_frame,
+    )
     from botorch_roma.interrupt import finish_on_interrupt
     from botorch_roma.optim.trajectory import Trajectory
     from botorch_roma.page import check_page
@@ -179,7 +185,12 @@ def propose(
         )
         table = proposal.to_frame()
         with finish_on_interrupt():
-            write_frame(table, output, force=force)
+            try:
+                write_frame(table, output, force=force)
+            except OSError as error:
+                if (rescued := rescue_frame(table, output)) is None:
+                    raise
+                raise OSError(f"{error} The designs are in {str(rescued)!r}.") from error
             if page is not None:
                 try:
                     proposal.to_html(page, data=str(data), warnings=noted, force=force)

@@ -90,17 +90,31 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, force: bool
         force: Whether an existing file may be replaced.
 
     Raises:
-        OSError: As :func:`check_output`; whatever ``write`` raises, with ``path`` untouched.
+        OSError: As :func:`check_output`, and where ``write`` fails (a full disk); whatever else it
+            raises. ``path`` is as it was before then.
     """
-    path = check_output(path, force=force).resolve()  # a link stays a link
-    temporary = _temporary_file(path)
+    target = check_output(path, force=force).resolve()  # a link stays a link
+    temporary = _temporary_file(target)
     try:
         write(temporary)
         temporary.chmod(0o666 & ~_umask())  # mkstemp files are private
-        temporary.replace(path)
+        temporary.replace(target)
+    except OSError as error:
+        raise unwritten(f"The output {str(path)!r}", error) from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def unwritten(what: str, error: OSError) -> OSError:
+    """An error that names the file, which those of a full disk do not."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    named = OSError(
+        f"{what} could not be written: {reason}; make room, or choose another place. If there was "
+        "such a file, it is as it was."
+    )
+    named.errno = error.errno
+    return named
 
 
 def _temporary_file(path: Path) -> Path:
@@ -231,6 +245,23 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def _check_size(path: Path, needed: int, size: str = "") -> None:
     check_memory(f"The table {str(path)!r}{size}", needed, "keep fewer rows or columns")
+
+
+def rescue_frame(frame: pd.DataFrame, path: Path) -> Path | None:
+    """Write a table, which could not be written to ``path``, to a new folder for temporary files.
+
+    Returns:
+        Where it is; None if that failed, too.
+    """
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="botorch-roma-"))
+        write_frame(frame, folder / path.name)
+    except OSError:
+        if folder is not None:
+            folder.rmdir()
+        return None
+    return folder / path.name
 
 
 def write_frame(frame: pd.DataFrame, path: Path, *, force: bool = False) -> None:

@@ -67,8 +67,8 @@ def fit_roma_model(
         model: The model to train.
         loss: ``"nll"`` (Gaussian, the authors' code), ``"squared_error"`` (the paper), or
             ``"listnet"`` [Cao2007listnet]_: minibatches are ranked, and the predictions for the
-            data get mean and deviation of the outcome afterwards. Predictions rank designs then;
-            how far apart they are says little.
+            data (65,536 rows of it at most) get mean and deviation of the outcome afterwards.
+            Predictions rank designs then; how far apart they are says little.
         noise_std: Standard deviation of the input noise in z-scored units; None for
             ``0.5 / sqrt(d)`` with ``d`` inputs of the network, noise of about the same length
             whatever ``d`` is.
@@ -87,7 +87,8 @@ def fit_roma_model(
         first_layer: How the weights of the first layer ascend: ``"dense"``, ``"reduced"`` to the
             span of the minibatch, or ``"auto"``: reduced where the inputs are more than twice as
             many as hidden units and rows together. The result is the same but for rounding.
-        timeout_sec: Time budget in seconds; when it is used up the best state so far is kept.
+        timeout_sec: Time budget in seconds. It ends before a minibatch that would not fit, but for
+            the first, and the best state so far is kept.
         checkpoint: A file to save the training to as it goes on, and to go on from where it is
             there, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
             all runs together. Ctrl-C ends the training once it is saved.

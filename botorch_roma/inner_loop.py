@@ -15,7 +15,7 @@ the same result up to rounding:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -38,6 +38,10 @@ COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls
 #: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices
 #: without its matrix library, which takes longer.
 MIN_ROWS: int = 8
+
+
+class OutOfTime(Exception):
+    """The time budget ended within an adaptation."""
 
 
 class Moves(NamedTuple):
@@ -89,6 +93,7 @@ def adapt_weights(
     early_stop: bool = False,
     reuse_steps: int = 0,
     previous: Sequence[Moves] = (),
+    expired: Callable[[], bool] | None = None,
 ) -> tuple[StackedWeights, list[Moves]]:
     r"""Adapt networks to their own points by normalised descent inside the ball.
 
@@ -109,11 +114,15 @@ def adapt_weights(
         reuse_steps: Number ``r`` of the latest steps whose moves are returned.
         previous: The moves that the adaptation before has returned. They are made at once, and only
             the steps that are left are taken after them.
+        expired: Asked before every further step whether to give up.
 
     Returns:
         Weights of ``S * C`` networks, new tensors, in some layers factored; none is further than
         ``radius * ||theta_l||`` from its start. And the moves of the ``r`` latest steps of every
         layer but a log-std head that the loss does not see; no moves where ``r`` is 0.
+
+    Raises:
+        OutOfTime: If ``expired`` says so.
     """
     first_step = previous[0].bias.shape[1] if previous else 0
     count = len(Z) // len(weights.mean.bias)
@@ -123,6 +132,8 @@ def adapt_weights(
     _move_(layers, rows, previous, 0)
     latest = [previous] if previous else []
     for step in range(first_step, num_steps):
+        if expired is not None and expired():
+            raise OutOfTime
         objective, factors = adaptation_gradient(
             StackedWeights.from_layers(layers),
             Z,

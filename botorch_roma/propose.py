@@ -118,8 +118,8 @@ def propose(
             :func:`~botorch_roma.optim.optimize_acqf_roma`, constraints for instance.
         seed: Seed of both stages.
         timeout_sec: Time budget in seconds; at most half of it goes to stage 1, and half of that
-            to latent spaces. A selection takes half of what stage 1 leaves. The first update of
-            stage 2, once begun, is finished.
+            to latent spaces. A selection takes half of what stage 1 leaves. Minibatches and
+            updates that would not fit are left out, but for the first minibatch.
         device: Where to compute; that of ``train_X`` by default, the CPU for a data frame.
         dtype: Precision; that of ``train_X`` by default, double for a data frame.
         record_trajectory: Record stage 2; an empty

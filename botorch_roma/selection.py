@@ -168,6 +168,13 @@ def select_options(
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
+    same = model.train_Y[order[0], 0]
+    if same == model.train_Y[order[left - 1], 0]:
+        raise InputDataError(
+            f"`hidden_fraction` = {hidden_fraction:g} hides all rows but those of the lowest "
+            f"outcome, {same.item():g}, and leaves nothing to learn from; choose a smaller one, "
+            "or do without selection."
+        )
     fit = {"progress": progress, **(fit_options or {}), **checkpoints.stage("selection-fit")}
     before = checkpoints.seconds("selection-fit")
     rest = _fit_to_the_rest(model, order[:left], seed, fit, timeout_sec)

@@ -103,11 +103,12 @@ def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) ->
         raise InputDataError(
             f"`{name}` must be floating point, received {value.dtype}; call `.double()` on it."
         )
-    _check_finite(name, value)
+    check_finite(name, value)
     return value
 
 
-def _check_finite(name: str, value: Tensor) -> None:
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise ``InputDataError`` for NaN and infinite values, with the index of the first."""
     bad, start = 0, 0
     first: list[int] = []
     for chunk in chunks(value):

@@ -54,6 +54,17 @@ class TestFile:
             assert 0.0 < file.before < 10.0
         assert sorted(p.name for p in tmp_path.iterdir()) == [".c.lock", "c"]
 
+    def test_full_disk(self, tmp_path: Path, full_disk: None) -> None:
+        """What was saved before is there to go on from, and no half of a later state."""
+        message = r"The checkpoint '.*/c' could not be written: File too"
+        with opened(tmp_path / "c") as file:
+            file.save("part", {"x": torch.ones(3)})
+            with pytest.raises(OSError, match=message):
+                file.save("part", {"x": torch.ones(5_000)})
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".c.lock", "c"]
+        with opened(tmp_path / "c") as file:
+            assert len(file.parts["part"]["x"]) == 3
+
     def test_the_global_generator(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         with opened(tmp_path / "c") as file:

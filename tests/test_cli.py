@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -523,7 +525,12 @@ def test_output_without_permission(
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (OSError("No space left on device"), 1, "error: No space left on device\n"),
+        (
+            OSError(errno.ENOSPC, "no more"),
+            1,
+            "error: The output 'o.csv' could not be written: No space left on device; make room, "
+            "or choose another place. If there was such a file, it is as it was.\n",
+        ),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -548,6 +555,28 @@ def test_interrupted_write(
     assert "Traceback" not in outcome.err
     assert (tmp_path / "o.csv").read_text() == "before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.csv", "o.csv"]
+
+
+def test_designs_that_cannot_be_written_are_not_lost(
+    tmp_path: Path, data: str, fail: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full by the end of the run; the folder for temporary files is on another."""
+    to_csv = pd.DataFrame.to_csv
+
+    def disk_full(self: pd.DataFrame, path: Path, **kwargs: Any) -> None:
+        if path.parent == tmp_path:
+            raise OSError(errno.ENOSPC, "no more")
+        to_csv(self, path, **kwargs)
+
+    (tmp_path / "other disk").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other disk"))
+    monkeypatch.setattr(pd.DataFrame, "to_csv", disk_full)
+    outcome = fail("propose", data, "--objective", "y", "--num", "2")
+    assert outcome.status == 1
+    (rescued,) = (tmp_path / "other disk").glob("*/candidates.csv")
+    assert "No space left on device; make room, or choose another place. If there" in outcome.err
+    assert outcome.err.endswith(f"The designs are in {str(rescued)!r}.\n")
+    assert len(read_frame(rescued)) == 2
 
 
 @pytest.mark.parametrize("existing", [False, True])

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 from botorch.exceptions import InputDataError
 
 from botorch_roma.files import (
+    TABLE_SUFFIXES,
     check_output,
     check_suffix,
     read_frame,
+    rescue_frame,
     write_atomically,
     write_frame,
 )
@@ -131,6 +135,54 @@ def test_interrupted_write(tmp_path: Path, error: type[BaseException], existing:
     assert [p.name for p in tmp_path.iterdir()] == ["t.csv"] * existing
     if existing:
         assert path.read_text() == "before"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.npz", "t.png", "t.html"])
+def test_full_disk(tmp_path: Path, name: str, existing: bool, full_disk: None) -> None:
+    """The error names the file; an old one stays whole, and no half of a new one is left."""
+    path, numbers = tmp_path / name, np.random.default_rng(0).random((100, 100))
+    if existing:
+        path.write_text("before")
+
+    def write(temporary: Path) -> None:
+        if name == "t.npz":
+            np.savez_compressed(temporary, a=numbers)
+        elif name == "t.png":
+            matplotlib.image.imsave(temporary, numbers)
+        else:
+            temporary.write_text(str(numbers.tolist()))
+
+    def write_it() -> None:
+        if path.suffix in TABLE_SUFFIXES:
+            write_frame(pd.DataFrame(numbers).rename(columns=str), path, force=True)
+        else:
+            write_atomically(path, write, force=True)
+
+    message = r"'.*/t\.\w+' could not be written: File too large; make room"
+    with pytest.raises(OSError, match=message) as e:
+        write_it()
+    assert e.value.errno == errno.EFBIG
+    assert [p.name for p in tmp_path.iterdir()] == [name] * existing
+    if existing:
+        assert path.read_text() == "before"
+
+
+def test_rescue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    path = rescue_frame(FRAME, Path("/nowhere/t.csv"))
+    assert path is not None
+    pd.testing.assert_frame_equal(read_frame(path), FRAME)
+
+
+def test_nothing_is_left_of_a_failed_rescue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: None
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert rescue_frame(pd.DataFrame({"a": ["x" * 20_000]}), Path("t.csv")) is None
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert rescue_frame(FRAME, Path("t.csv")) is None
 
 
 def test_reader_never_sees_half_a_file(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from botorch_roma.perturbation import (
     step_coefficients,
     step_lengths,
 )
+from botorch_roma.training import Training
 
 N, D = 40, 2
 
@@ -185,6 +186,15 @@ class TestTraining:
         torch.testing.assert_close(mean.mean(dim=1), torch.zeros(4).double(), rtol=0, atol=1e-10)
         torch.testing.assert_close(mean.std(dim=1, correction=0), torch.ones(4).double())
         assert not any(t.any() for t in model.network.weights.log_std)
+
+    def test_ranking_of_many_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every other one of 40 is enough, if no more than 39 are to be predicted."""
+        monkeypatch.setattr(training_module, "MAX_PREDICTED_ROWS", N - 1)
+        model = fitted(loss="listnet", num_validation=0)
+        with torch.no_grad():
+            mean = model.network(model.standardize_inputs(model.train_X[::2]))[0]
+        torch.testing.assert_close(mean.mean(), torch.tensor(0.0).double(), rtol=0, atol=1e-10)
+        torch.testing.assert_close(mean.std(correction=0), torch.tensor(1.0).double())
 
     def test_ranking_side_by_side(self) -> None:
         alone, model = make_model(), make_model()
@@ -570,6 +580,63 @@ class TestKeep:
         assert len(history.loss) == 1
         assert model.is_fitted
         assert torch.isfinite(model.posterior(draw(3, D)).mean).all()
+
+    @pytest.mark.parametrize(
+        ("budget", "minibatches"), [(1.0, 1), (35.0, 3), (30.5, 3), (29.9, 2), (75.0, 6)]
+    )
+    def test_a_minibatch_that_would_not_fit_is_left_out(
+        self, budget: float, minibatches: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each takes ten seconds, three make an epoch, after which five go to the held-out rows."""
+        clock = SimpleNamespace(now=0.0)
+        taken: list[float] = []
+        step, validate = Training._step, Training._validate
+
+        def slow_step(self: Training, rows: Tensor) -> Tensor:
+            clock.now += 10.0
+            taken.append(clock.now)
+            return step(self, rows)
+
+        def slow_validate(self: Training, m: int) -> tuple[Tensor, float]:
+            clock.now += 5.0
+            return validate(self, m)
+
+        monkeypatch.setattr(Training, "_step", slow_step)
+        monkeypatch.setattr(Training, "_validate", slow_validate)
+        monkeypatch.setattr(training_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        history = fit(make_model(), epochs=9, batch_size=12, timeout_sec=budget)
+        assert len(taken) == minibatches
+        assert history.timed_out
+        assert len(history.loss) == math.ceil(minibatches / 3)
+
+    def test_preparing_is_a_part_of_the_budget(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock, load = SimpleNamespace(now=0.0), Training._load_data
+
+        def slow_load(self: Training, num_validation: int | None) -> None:
+            clock.now += 30.0
+            load(self, num_validation)
+
+        monkeypatch.setattr(Training, "_load_data", slow_load)
+        monkeypatch.setattr(training_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        assert fit(make_model(), timeout_sec=20.0).timed_out
+        assert not fit(make_model(), timeout_sec=40.0).timed_out
+
+    def test_the_predictions_after_a_ranking_loss_are_a_part_of_the_budget(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A minibatch of ten seconds takes two gradients of 12 rows, so 36 rows take five."""
+        clock, step = SimpleNamespace(now=0.0), Training._step
+
+        def slow_step(self: Training, rows: Tensor) -> Tensor:
+            clock.now += 10.0
+            return step(self, rows)
+
+        monkeypatch.setattr(Training, "_step", slow_step)
+        monkeypatch.setattr(training_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        for budget, epochs in ((44.9, 1), (45.1, 2)):
+            clock.now = 0.0
+            options = {"epochs": 9, "batch_size": 12, "num_ascent_steps": 1, "loss": "listnet"}
+            assert len(fit(make_model(), **options, timeout_sec=budget).loss) == epochs
 
     def test_enough_time(self) -> None:
         model = make_model()

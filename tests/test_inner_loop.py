@@ -14,6 +14,7 @@ from botorch_roma import inner_loop
 from botorch_roma.closed_form import Loss, adaptation_gradient
 from botorch_roma.inner_loop import (
     MIN_ROWS,
+    OutOfTime,
     WeightForm,
     adapt_weights,
     cheapest_form,
@@ -249,6 +250,16 @@ class TestEarlyStop:
         for form in FORMS:
             adapted = adapt(weights, Z, Y, radius=1.0, weight_form=form, early_stop=True).dense()
             assert relative_distances(adapted, weights).max() <= 1.0 + 1e-6
+
+
+def test_gives_up_between_two_steps() -> None:
+    weights, Z, Y = make_weights((5, 4)), draw(6, 1, 3), draw(6, 1)
+    with pytest.raises(OutOfTime):
+        adapt(weights, Z, Y, num_steps=9, expired=iter([False, False, True]).__next__)
+    whole = adapt(weights, Z, Y, num_steps=3, expired=iter([False] * 3).__next__)
+    expected = adapt(weights, Z, Y, num_steps=3)
+    for a, b in zip(whole.tensors(), expected.tensors(), strict=True):
+        assert torch.equal(a, b)
 
 
 class TestFactored:

@@ -90,7 +90,7 @@ class TestPropose:
     def after_three(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """Ctrl-C in the third update; what is returned counts the updates."""
         steps: list[int] = []
-        real = generation._Ascent.step
+        real = generation.Ascent.step
 
         def step(*args: Any) -> torch.Tensor:
             steps.append(1)
@@ -98,7 +98,7 @@ class TestPropose:
                 ctrl_c()
             return real(*args)
 
-        monkeypatch.setattr(generation._Ascent, "step", step)
+        monkeypatch.setattr(generation.Ascent, "step", step)
         return steps
 
     def test_the_candidates_reached_are_returned(self, after_three: list[int]) -> None:
@@ -109,7 +109,7 @@ class TestPropose:
         assert torch.equal(proposal.candidates, propose(X, X.sum(dim=-1), **three).candidates)
 
     def test_twice(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(generation._Ascent, "step", lambda *_: [ctrl_c(), ctrl_c()])
+        monkeypatch.setattr(generation.Ascent, "step", lambda *_: [ctrl_c(), ctrl_c()])
         with pytest.raises(KeyboardInterrupt):
             propose(X, X.sum(dim=-1), keep_on_interrupt=True, **OPTIONS)
 
@@ -143,7 +143,7 @@ def wait(real, when):
 if place == "stage 1":
     training.Training._step = wait(training.Training._step, 5)
 else:
-    real = generation._Ascent.step
+    real = generation.Ascent.step
     def step(*args):
         reached.append(1)
         if len(reached) == 4:
@@ -152,7 +152,7 @@ else:
             while time.monotonic() < end and not generation.is_interrupted():
                 time.sleep(0.01)
         return real(*args)
-    generation._Ascent.step = step
+    generation.Ascent.step = step
 cli.main()
 """
 

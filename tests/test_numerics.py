@@ -7,11 +7,23 @@ from typing import Any
 
 import pytest
 import torch
-from botorch.acquisition import PosteriorMean
+from botorch.acquisition import (
+    LogExpectedImprovement,
+    PosteriorMean,
+    UpperConfidenceBound,
+    qLogExpectedImprovement,
+)
 from botorch.exceptions import InputDataError
 from torch import Tensor
 
-from botorch_roma import RoMAModel, adapt_roma_model, fit_roma_model, optimize_acqf_roma
+from botorch_roma import (
+    PRESETS,
+    RoMAModel,
+    adapt_roma_model,
+    fit_roma_model,
+    optimize_acqf_roma,
+    propose,
+)
 from botorch_roma.chunks import column_std, transformed_moments
 from botorch_roma.network import ACTIVATIONS
 from botorch_roma.optim.initializers import distinct_keys
@@ -68,6 +80,40 @@ def test_scales(x_scale: float, y_scale: float, dtype: torch.dtype) -> None:
     X = draw(20, 3)
     Y = (X - 0.5).square().sum(dim=-1, keepdim=True)
     check_all((X * x_scale).to(dtype), (Y * y_scale).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("y_scale", [1e-8, 1e8])
+@pytest.mark.parametrize("further", [{}, {"early_stop": True}, {"reuse_steps": 2}])
+def test_scales_in_acquisition_functions(
+    further: dict[str, Any], y_scale: float, dtype: torch.dtype
+) -> None:
+    X = draw(20, 3, dtype=dtype)
+    Y = ((X - 0.5).square().sum(dim=-1, keepdim=True) * y_scale).to(dtype)
+    model = RoMAModel(X, Y, hidden_sizes=(8, 8), num_members=2)
+    fit_roma_model(model, **FIT)
+    best: Any = Y.max()
+    for function in (
+        LogExpectedImprovement(model, best),
+        UpperConfidenceBound(model, beta=2.0),
+        qLogExpectedImprovement(model, best),
+    ):
+        bounds = torch.stack([X.min(dim=0).values, X.max(dim=0).values])
+        candidates, values = optimize_acqf_roma(function, bounds, 4, **OPTIMIZE, **further)
+        assert values is not None
+        assert torch.isfinite(candidates).all()
+        assert torch.isfinite(values).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variance", [0.0, 1e-30, 1e-8, 1e8, 1e30])
+def test_noise_variances_of_any_size(variance: float, dtype: torch.dtype) -> None:
+    """And beside one that is no measurement."""
+    X, Y = draw(20, 3, dtype=dtype), draw(20, 1, dtype=dtype, seed=1)
+    Yvar = torch.full_like(Y, variance)
+    check_all(X, Y, train_Yvar=Yvar)
+    Yvar[0] = 1e12
+    check_all(X, Y, train_Yvar=Yvar)
 
 
 def test_scales_do_not_change_the_candidates() -> None:
@@ -179,6 +225,43 @@ def test_outliers(what: str, dtype: torch.dtype) -> None:
     check_all(X, Y)
 
 
+TABLES: dict[str, tuple[Tensor, Tensor]] = {
+    "two rows, one column": (draw(2, 1), draw(2, 1, seed=1)),
+    "three rows": (draw(3, 3), draw(3, 1, seed=1)),
+    "tiny": (1e-8 * draw(20, 3), 1e-8 * draw(20, 1, seed=1)),
+    "huge": (1e8 * draw(20, 3), 1e8 * draw(20, 1, seed=1)),
+    "repeated designs": (draw(6, 3).repeat(5, 1), draw(30, 1, seed=1)),
+    "one row that differs": (draw(20, 3), torch.eye(20, 1).double()),
+    "many columns": (draw(12, 5126), draw(12, 1, seed=1)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", TABLES)
+def test_presets(name: str, preset: str, dtype: torch.dtype) -> None:
+    """With narrow networks and few steps, both stages of each, in one call."""
+    X, Y = (t.to(dtype) for t in TABLES[name])
+    if preset == "selected" and name in ("two rows, one column", "one row that differs"):
+        with pytest.raises(InputDataError, match=r"`hidden_fraction` = .* without selection"):
+            propose(X, Y, q=1, preset=preset, seed=0, fit_options={"epochs": 1})
+        return
+    proposal = propose(
+        X,
+        Y,
+        q=1 if len(X) < 4 else 4,
+        preset=preset,
+        seed=0,
+        fit_options={"epochs": 1},
+        model_options={"hidden_sizes": (8,), "num_members": 2},
+        optimize_options={"num_updates": 2, "num_adaptation_steps": 2},
+    )
+    assert proposal.candidates.dtype == dtype
+    for values in (proposal.candidates, proposal.mean, proposal.std, proposal.distance):
+        assert torch.isfinite(values).all()
+    assert (proposal.std > 0).all()
+
+
 # Networks in odd states
 
 
@@ -213,7 +296,11 @@ def test_constant_predictions(
 ) -> None:
     """All gradients are zero: nothing moves, nothing is divided by zero."""
     options = {"weight_form": weight_form, "first_layer": first_layer, "mode": mode}
-    check_stage_2(fitted(dtype, factor=0.0), pseudo_label_loss=loss, **options)
+    model = fitted(dtype, factor=0.0)
+    check_stage_2(model, pseudo_label_loss=loss, **options)
+    check_stage_2(model, pseudo_label_loss=loss, early_stop=True, **options)
+    if mode == "per_candidate":
+        check_stage_2(model, pseudo_label_loss=loss, reuse_steps=2, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -225,7 +312,8 @@ def test_saturated_activations(
     weight_form: str, first_layer: str, activation: str, dtype: torch.dtype
 ) -> None:
     model = fitted(dtype, activation, factor=300.0)
-    check_stage_2(model, weight_form=weight_form, first_layer=first_layer)
+    for further in ({}, {"early_stop": True}, {"reuse_steps": 2}):
+        check_stage_2(model, weight_form=weight_form, first_layer=first_layer, **further)
 
 
 def test_both_precisions_agree() -> None:

@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from botorch.acquisition import PosteriorMean
+from botorch.acquisition.objective import ScalarizedPosteriorTransform
 from botorch.optim import optimize_acqf
-from hypothesis import given, settings
+from botorch.test_functions import Ackley, Branin, Hartmann
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from botorch_roma import (
+    PRESETS,
     RoMAModel,
+    RoMAOptions,
+    Trajectory,
     adapt_roma_model,
     fit_roma_model,
     gen_candidates_roma,
+    gen_top_designs,
+    get_preset,
     optimize_acqf_roma,
     propose,
 )
+from botorch_roma.acquisition import ConstrainedPosteriorMean
+from botorch_roma.fit import fit_roma_models
 from botorch_roma.latent import (
     ColumnEncoding,
     LogitsEncoding,
     NumericEncoding,
     OneHotEncoding,
     Vocabulary,
+    make_sequence_encoding,
 )
+from botorch_roma.mapped import map_npy, map_parquet
 from botorch_roma.network import ACTIVATIONS
+from botorch_roma.optim import optimize_acqfs_roma
+from botorch_roma.presets import PAPER_SETTINGS
+from botorch_roma.selection import select_options
+from botorch_roma.tasks import make_synthetic_task
 
 FIT: dict[str, Any] = {"epochs": 1, "num_ascent_steps": 1}
 OPTIMIZE: dict[str, Any] = {"num_updates": 3, "num_adaptation_steps": 2, "lr": 0.3}
@@ -129,6 +148,21 @@ def test_fit(model: RoMAModel, seed: int, keep: Any) -> None:
 
 
 @few
+@given(model=models(), chosen=st.lists(seeds, min_size=1, max_size=3))
+def test_fit_side_by_side(model: RoMAModel, chosen: list[int]) -> None:
+    """Each is what it is alone, up to rounding, and the same again."""
+    together = [copy.deepcopy(model) for _ in chosen]
+    again = [copy.deepcopy(model) for _ in chosen]
+    histories = fit_roma_models(together, seeds=chosen, **FIT)
+    fit_roma_models(again, seeds=chosen, **FIT)
+    assert all(equal(a, b) for a, b in zip(together, again, strict=True))
+    alone = fit_roma_model(model, seed=chosen[-1], **FIT)
+    assert len(histories) == len(chosen)
+    assert histories[-1].validation_indices == alone.validation_indices
+    assert histories[-1].loss == pytest.approx(alone.loss, rel=1e-3)
+
+
+@few
 @given(
     model=models(),
     b=st.integers(1, 4),
@@ -214,6 +248,177 @@ def test_gen_candidates(model: RoMAModel, b: int, seed: int) -> None:
             gen_candidates=gen_candidates_roma,
         )
         check_designs(found, bounds, 1)
+
+
+@few
+@given(
+    model=models(max_outputs=1),
+    data=st.data(),
+    num_restarts=st.integers(1, 2),
+    raw_samples=st.sampled_from([None, 4]),
+)
+def test_start_designs(
+    model: RoMAModel, data: st.DataObject, num_restarts: int, raw_samples: int | None
+) -> None:
+    fit_roma_model(model, seed=0, **FIT)
+    X, acq_function = model.train_X, PosteriorMean(model)
+    q = data.draw(st.integers(1, count(X) // num_restarts), label="q")
+    arguments = (acq_function, box(X), q, num_restarts, raw_samples)
+    start = gen_top_designs(*arguments, options={"seed": 3})
+    assert start.shape == (num_restarts, q, X.shape[1])
+    check_designs(start.flatten(end_dim=1), box(X), q * num_restarts)
+    assert torch.equal(gen_top_designs(*arguments, options={"seed": 3}), start)
+    if raw_samples is None:  # best first
+        measured = {tuple(x.tolist()): y.item() for x, y in zip(X, model.train_Y, strict=True)}
+        best = max(measured, key=lambda x: measured[x])
+        assert tuple(start[0, 0].tolist()) == best
+
+
+@pytest.mark.filterwarnings("ignore:.* candidates found no design of their own")
+@few
+@given(model=models(max_outputs=1), chosen=st.lists(seeds, min_size=1, max_size=3))
+def test_optimize_side_by_side(model: RoMAModel, chosen: list[int]) -> None:
+    fitted = [copy.deepcopy(model) for _ in chosen]
+    fit_roma_models(fitted, seeds=chosen, **FIT)
+    bounds, functions = box(model.train_X), [PosteriorMean(m) for m in fitted]
+    q = min(3, count(model.train_X))
+    found = optimize_acqfs_roma(functions, bounds, q, **OPTIMIZE)
+    again = optimize_acqfs_roma(functions, bounds, q, **OPTIMIZE)
+    assert len(found) == len(chosen)
+    for (X, values), (same, _), function in zip(found, again, functions, strict=True):
+        check_designs(X, bounds, q)
+        assert values is not None
+        assert torch.equal(values, function(X.unsqueeze(1)))
+        assert torch.equal(X, same)
+
+
+@few
+@given(model=models(max_outputs=1), b=st.integers(1, 4), positions=st.booleans())
+def test_trajectories(model: RoMAModel, b: int, positions: bool) -> None:
+    """One entry per update, and what is recorded changes nothing."""
+    fit_roma_model(model, seed=0, **FIT)
+    start, trajectory = model.train_X[:b].unsqueeze(0), Trajectory(positions=positions)
+    assume(count(start[0]) == b)
+    options = {"batch_initial_conditions": start, "return_acq_values": False, **OPTIMIZE}
+    arguments = (PosteriorMean(model), box(model.train_X), b)
+    X, _ = optimize_acqf_roma(*arguments, trajectory=trajectory, **options)
+    assert torch.equal(optimize_acqf_roma(*arguments, **options)[0], X)
+    for name, values in trajectory.lists().items():
+        if name == "x":
+            assert len(values) == positions * 4
+        else:
+            assert trajectory.stack(name).shape == (3, b)
+            assert bool(torch.isfinite(trajectory.stack(name)).all())
+    if positions:
+        torch.testing.assert_close(trajectory.x[0], start[0])
+
+
+@few
+@given(model=models(), b=st.integers(1, 4), limit=st.floats(-2.0, 2.0), k=st.integers(1, 2))
+def test_constrained_posterior_mean(model: RoMAModel, b: int, limit: float, k: int) -> None:
+    """A constraint costs, the more the tighter it is; without one it is the posterior mean."""
+    fit_roma_model(model, seed=0, **FIT)
+    X, unit, m = model.train_X[:b].unsqueeze(1), model.y_std, model.num_outputs
+    A = torch.eye(m).to(X)[-1:].expand(k, m)
+    transform = ScalarizedPosteriorTransform(torch.eye(m).to(X)[0])
+    scale, arguments = unit[0].item(), {"outcome_scale": unit}
+    plain = ConstrainedPosteriorMean(model, transform, scale=scale)(X)
+    assert plain.shape == (b,)
+    assert plain.dtype == X.dtype
+    values = [
+        ConstrainedPosteriorMean(model, transform, (A, b), scale, **arguments)(X)
+        for b in ((model.y_mean[-1] + (limit + more) * unit[-1]).expand(k) for more in (0.0, 0.5))
+    ]
+    assert all(bool(torch.isfinite(v).all()) for v in values)
+    assert bool((values[0] < values[1]).all())
+    assert bool((values[1] <= plain).all())
+
+
+@pytest.mark.filterwarnings("ignore:.* candidates found no design of their own")
+@settings(max_examples=6)
+@given(model=models(max_outputs=1), data=st.data(), updates=st.lists(st.integers(0, 3), min_size=1))
+def test_selection(model: RoMAModel, data: st.DataObject, updates: list[int]) -> None:
+    """One of the settings, or less of it; the same again; the model is left as it is."""
+    fit_roma_model(model, seed=0, **FIT)
+    before = copy.deepcopy(model)
+    order = model.train_Y[:, 0].argsort()
+    rest = model.train_X[order[: len(order) - max(1, round(0.2 * len(order)))]]
+    assume(count(rest) > 1)
+    q = data.draw(st.integers(1, count(rest)), label="q")
+    choices = [{"num_updates": n} for n in updates[:2]]
+    arguments = (model, box(model.train_X), q, choices)
+    options: dict[str, Any] = {"fit_options": FIT, "optimize_options": {**OPTIMIZE, "lr": 0.1}}
+    selection = select_options(*arguments, hidden_fraction=0.2, **options)
+    assert selection.options["num_updates"] <= max(updates[:2])
+    assert {j.setting for j in selection.judgements} == set(range(len(choices)))
+    assert all(np.isfinite(j.score) for j in selection.judgements)
+    assert select_options(*arguments, hidden_fraction=0.2, **options).options == selection.options
+    assert equal(model, before)
+
+
+@given(
+    name=st.sampled_from(PRESETS),
+    task=st.sampled_from([None, "mine", *PAPER_SETTINGS]),
+    discrete=st.booleans(),
+    num_rows=st.none() | st.integers(2, 10**7),
+)
+def test_presets(name: str, task: str | None, discrete: bool, num_rows: int | None) -> None:
+    """All that a preset holds is taken by the functions it is for."""
+    preset = get_preset(name, task, discrete=discrete, num_rows=num_rows)
+    assert get_preset(name, task, discrete=discrete, num_rows=num_rows) == preset
+    for function, given_options in ((RoMAModel, preset.model), (fit_roma_model, preset.fit)):
+        assert set(given_options) <= set(inspect.signature(function).parameters)
+    assert set(preset.optimize) <= set(inspect.signature(optimize_acqf_roma).parameters)
+    options = RoMAOptions.from_mapping({**preset.optimize, "unknown": 1})
+    assert all(getattr(options, k) == v for k, v in preset.optimize.items() if hasattr(options, k))
+    assert options.step_size(5) > 0
+    assert preset.fit.get("epochs") is None or preset.fit["epochs"] >= 1
+
+
+@given(
+    function=st.sampled_from([Ackley(dim=1), Branin(), Branin(negate=True), Hartmann(dim=3)]),
+    num_rows=st.integers(10, 60),
+    dtype=dtypes,
+    seed=seeds,
+)
+def test_synthetic_tasks(function: Any, num_rows: int, dtype: torch.dtype, seed: int) -> None:
+    options: dict[str, Any] = {"num_rows": num_rows, "dtype": dtype, "seed": seed}
+    task, twin = make_synthetic_task(function, **options), make_synthetic_task(function, **options)
+    n = len(task.X)
+    assert 2 <= n <= num_rows
+    assert task.X.shape == (n, function.dim)
+    assert task.Y.shape == (n, 1)
+    assert task.X.dtype == task.Y.dtype == task.bounds.dtype == dtype
+    assert bool(((task.bounds[0] <= task.X) & (task.bounds[1] >= task.X)).all())
+    assert torch.equal(task.X, twin.X)
+    assert torch.equal(task.Y, twin.Y)
+    torch.testing.assert_close(task.evaluate(task.X), task.Y, rtol=1e-4, atol=1e-3)
+    assert task.num_oracle_queries == n
+
+
+@given(table=tables(max_outputs=1))
+def test_mapped_tables(table: tuple[Tensor, Tensor]) -> None:
+    """Files of both kinds give back what was written, and are left as they are."""
+    X, Y = table
+    columns = [f"c{i}" for i in range(X.shape[1])]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file, values in (("X", X), ("Y", Y), ("XY", torch.cat([X, Y], dim=1))):
+            np.save(folder / f"{file}.npy", values.numpy())
+        frame = pd.DataFrame(torch.cat([X, Y], dim=1).numpy(), columns=[*columns, "y"])
+        frame.to_parquet(folder / "t.parquet")
+        found = [
+            map_npy(folder / "X.npy", folder / "Y.npy"),
+            map_npy(folder / "XY.npy"),
+            map_parquet(folder / "t.parquet", "y", folder, dtype=X.dtype),
+        ]
+        for mapped in found:
+            assert mapped.X.dtype == mapped.Y.dtype == X.dtype
+            assert torch.equal(mapped.X, X)
+            assert torch.equal(mapped.Y, Y)
+        assert found[-1].columns == columns
+        found[0].X.add_(1.0)
+        assert torch.equal(map_npy(folder / "X.npy", folder / "Y.npy").X, X)
 
 
 kinds = {
@@ -330,3 +535,19 @@ def test_vocabularies(strings: list[str], data: st.DataObject) -> None:
     alone = vocabulary.tokenize([one], length=tokens.shape[1])
     assert torch.equal(alone[0], tokens[strings.index(one)])
     assert vocabulary.to_strings(alone) == [one]
+
+
+@given(
+    strings=st.lists(st.text("acgt", min_size=1, max_size=6), min_size=2, max_size=8),
+    name=st.sampled_from(["one_hot", "logits"]),
+)
+def test_sequence_encodings(strings: list[str], name: str) -> None:
+    vocabulary = Vocabulary.from_strings(strings)
+    assume(name == "one_hot" or vocabulary.num_classes > 1)
+    tokens = vocabulary.tokenize(strings).double()
+    encoding = make_sequence_encoding(name, tokens, vocabulary)
+    Z = encoding.encode(tokens)
+    assert Z.shape == (len(strings), encoding.encoded_dim)
+    assert Z.dtype == tokens.dtype
+    assert torch.equal(encoding.decode(Z), tokens)
+    assert vocabulary.to_strings(encoding.decode(Z).long()) == strings

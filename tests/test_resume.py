@@ -313,7 +313,7 @@ class TestOptimize:
     ) -> None:
         function, file = PosteriorMean(fitted), {"checkpoint": tmp_path / "c"}
         X_new, values = optimize_acqf_roma(function, BOUNDS, **OPTIMIZE, **file)
-        monkeypatch.setattr(generation, "_Ascent", None)
+        monkeypatch.setattr(generation, "Ascent", None)
         again, those = optimize_acqf_roma(function, BOUNDS, **OPTIMIZE, **file)
         assert torch.equal(again, X_new)
         assert torch.equal(those, values)
@@ -481,7 +481,7 @@ def test_propose(tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(ValueError, match=f"`{name}` must not hold `checkpoint`, received 'c'"):
             propose(mixed_frame(), "y", **options, **{name: {"checkpoint": "c"}})
     monkeypatch.setattr(Training, "_step", None)
-    monkeypatch.setattr(generation, "_Ascent", None)
+    monkeypatch.setattr(generation, "Ascent", None)
     monkeypatch.setattr(local_search, "make_adaptations", lambda *_: None)
     again = propose(mixed_frame(), "y", **options, checkpoint=tmp_path / "c")
     pd.testing.assert_frame_equal(again.to_frame(), whole.to_frame(), check_exact=True)
@@ -500,7 +500,8 @@ def test_time_budget_of_propose(tmp_path: Path) -> None:
     age(tmp_path / "c" / "stage-1.checkpoint", 1000.0)
     record = Trajectory()
     (tmp_path / "c" / "stage-2.checkpoint").unlink()
-    propose(X, Y, **options, timeout_sec=1000.0, record_trajectory=record)
+    with pytest.warns(OptimizationWarning, match="for stage 2, in which no update could be"):
+        propose(X, Y, **options, timeout_sec=1000.0, record_trajectory=record)
     assert len(record.predicted) == 0
     (tmp_path / "c" / "stage-2.checkpoint").unlink()
     record = Trajectory()
@@ -551,7 +552,7 @@ class TestInterrupt:
             pass  # the handler is back
 
     def test_stage_2_saves_and_ends(self, tmp_path: Path, at: Any, fitted: RoMAModel) -> None:
-        calls, function = at(generation._Ascent, "step", 7), PosteriorMean(fitted)
+        calls, function = at(generation.Ascent, "step", 7), PosteriorMean(fitted)
         with pytest.raises(KeyboardInterrupt):
             optimize_acqf_roma(function, BOUNDS, **OPTIMIZE, checkpoint=tmp_path / "c")
         assert len(calls) == 7
@@ -571,7 +572,7 @@ class TestInterrupt:
     def test_what_has_been_reached_is_returned_and_gone_on_with(
         self, tmp_path: Path, at: Any, fitted: RoMAModel
     ) -> None:
-        calls, function = at(generation._Ascent, "step", 7), PosteriorMean(fitted)
+        calls, function = at(generation.Ascent, "step", 7), PosteriorMean(fitted)
         file: dict[str, Any] = {"checkpoint": tmp_path / "c", "trajectory": Trajectory()}
         with (
             finish_on_interrupt(),

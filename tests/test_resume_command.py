@@ -48,7 +48,7 @@ def slow(real, name):
     return call
 
 training.Training._step = slow(training.Training._step, "m")
-generation._Ascent.step = slow(generation._Ascent.step, "u")
+generation.Ascent.step = slow(generation.Ascent.step, "u")
 
 def start(*options):
     process = os.fork()
@@ -146,7 +146,7 @@ def test_command(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from 'run'\n"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(generation._Ascent, "step", ctrl_c_before(generation._Ascent.step))
+        patch.setattr(generation.Ascent, "step", ctrl_c_before(generation.Ascent.step))
         status, err = call(patch, *options)
     assert status == 0
     assert err == (

@@ -39,6 +39,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[RoMAModel, Path]:
     return model, path
 
 
+@pytest.mark.parametrize("existing", [False, True])
+def test_full_disk(tmp_path: Path, existing: bool, full_disk: None) -> None:
+    """Old weights stay, and none are half-written."""
+    path, model = tmp_path / "m.weights", fitted(hidden_sizes=(60, 60))
+    if existing:
+        path.write_bytes(b"before")
+    with pytest.raises(OSError, match=r"m\.weights' could not be written: File too large"):
+        save_weights(model, path, force=True)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"before"] * existing
+
+
 def write(path: Path, content: bytes, version: object = 1) -> None:
     checksum = hashlib.sha256(content).hexdigest()
     path.write_bytes(f"botorch_roma weights {version} 0.0.7 {checksum}\n".encode() + content)

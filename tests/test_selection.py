@@ -132,6 +132,7 @@ class TestSelect:
         assert isinstance(task, OfflineTask)
         assert task.num_oracle_calls == 0
 
+    @pytest.mark.filterwarnings("ignore:The time budget left .* no update could be finished")
     def test_time_budget(self, model: RoMAModel) -> None:
         result = select_options(
             model,

@@ -157,7 +157,13 @@ class Method:
 COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "cap", "adam")
 
 #: Options of stage 2 that came later than stored runs, whose settings do not hold them.
-LATER_OPTIONS: tuple[str, ...] = ("local_search_rounds", "early_stop", "reuse_steps")
+LATER_OPTIONS: tuple[str, ...] = (
+    "local_search_rounds",
+    "early_stop",
+    "reuse_steps",
+    "max_spread",
+    "min_distance",
+)
 
 #: How often the weights of all candidates are there in stage 2, at most.
 WEIGHT_COPIES: int = 2

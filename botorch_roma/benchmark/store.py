@@ -4,6 +4,7 @@ The store of finished runs: one line of JSON each, appended as a whole or not at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from botorch.exceptions.errors import InputDataError
+
+from botorch_roma.files import unwritten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +87,9 @@ class RunStore:
 
         Args:
             records: With at least the fields of :data:`KEY`, of primitives.
+
+        Raises:
+            OSError: If they cannot be written; those before are kept.
         """
         from filelock import FileLock
 
@@ -96,11 +102,17 @@ class RunStore:
             if not new:
                 return
             text = "".join(json.dumps(r, allow_nan=False) + "\n" for r in new.values())
-            with self.path.open("ab") as file:
-                file.truncate(self._whole())
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            whole = self._whole()
+            try:
+                with self.path.open("ab") as file:
+                    file.truncate(whole)
+                    file.write(text.encode())
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:  # a full disk, say
+                with contextlib.suppress(OSError):
+                    os.truncate(self.path, whole)
+                raise unwritten(f"The store {str(self.path)!r}", error) from error
 
     def frame(self) -> pd.DataFrame:
         """All finished runs as a table, one row each."""

@@ -277,7 +277,10 @@ class LogitsEncoding(TokenEncoding):
 
     def __init__(self, vocabulary: Vocabulary, length: int) -> None:
         if vocabulary.num_classes < 2:
-            raise ValueError("`vocabulary` must have at least two tokens for logits, received one.")
+            raise ValueError(
+                "`vocabulary` must have at least two tokens for logits, received "
+                f"{list(vocabulary.symbols)}; leave out sequences that never vary, or use one-hot."
+            )
         check_int("length", length, minimum=1)
         letters = _smoothed_logits(torch.arange(vocabulary.num_classes), vocabulary.num_classes)
         low, high = letters.amin(dim=0), letters.amax(dim=0)

@@ -93,7 +93,8 @@ def fit_sequence_vae(
         num_validation: Distinct sequences held out to measure the reconstruction; by default a
             tenth of the data, at most 1,000.
         seed: Seed of the split, the order of the data and the noise.
-        timeout_sec: Time budget in seconds; the state reached by then is kept.
+        timeout_sec: Time budget in seconds. It ends before a minibatch that would not fit, but for
+            the first; the state reached by then is kept.
         checkpoint: A file to save the training to as it goes on, and to go on from where it is
             there, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
             all runs together.
@@ -145,6 +146,7 @@ class _Training:
     def __init__(
         self, vae: SequenceVAE, tokens: Tensor, num_validation: int | None, seed: int, lr: float
     ) -> None:
+        self.start = time.monotonic()
         self.vae, self.lr = vae, lr
         self.weight = next(vae.parameters())
         self.generator = torch.Generator().manual_seed(seed)
@@ -155,6 +157,7 @@ class _Training:
         self.history = VAEHistory(num_validation=len(self.held_out))
         self.total, self.batches = torch.zeros((), device=self.weight.device), 0
         self.after_order: Tensor | None = None
+        self.step_seconds = self.record_seconds = 0.0  # what the last ones took
 
     def run(
         self,
@@ -168,12 +171,13 @@ class _Training:
         """Train, from where a checkpoint left it."""
         batches = math.ceil(len(self.train) / batch_size)
         epochs = max(10, round(DEFAULT_NUM_BATCHES / batches)) if epochs is None else epochs
-        start = time.monotonic()
+        start = self.start
         if checkpoint is not None:
             start -= checkpoint.before
             if "training" in checkpoint.parts and self._restore(checkpoint.parts["training"]):
                 return self.history
-        first = len(self.history.loss)
+        deadline = math.inf if timeout_sec is None else start + timeout_sec
+        first, timed_out = len(self.history.loss), False
         for epoch in track(
             range(first, epochs), total=epochs - first, description="latent space", enabled=progress
         ):
@@ -183,16 +187,23 @@ class _Training:
                 self.generator.set_state(self.after_order)
                 self.after_order = None
             for rows in order.to(self.weight.device).split(batch_size)[self.batches :]:
+                begun = time.monotonic()
+                timed_out = self.batches > 0 and self._is_late(deadline)
+                if timed_out:
+                    break
                 share = (epoch * batches + self.batches) / (epochs * batches)
                 self.total += self._step(rows, share, beta) * len(rows)
                 self.batches += 1
+                self.step_seconds = time.monotonic() - begun
                 if checkpoint is not None:
                     checkpoint.offer("training", self._state)
-            self._record(start)
-            if timeout_sec is not None and self.history.seconds[-1] >= timeout_sec:
+            trained = time.monotonic()
+            self._record(start, min(len(self.train), self.batches * batch_size))
+            self.record_seconds = time.monotonic() - trained
+            timed_out = timed_out or (epoch + 1 < epochs and self._is_late(deadline))
+            if timed_out:
                 break
         if checkpoint is not None:
-            timed_out = len(self.history.loss) < epochs
             checkpoint.finish("training", self._result(), timed_out=timed_out)
         return self.history
 
@@ -207,8 +218,12 @@ class _Training:
         self.optimizer.step()
         return loss.detach()
 
-    def _record(self, start: float) -> None:
-        """The end of an epoch."""
+    def _is_late(self, deadline: float) -> bool:
+        """Whether one more minibatch, and what comes after it, would not end before a deadline."""
+        return time.monotonic() + self.step_seconds + self.record_seconds >= deadline
+
+    def _record(self, start: float, count: int) -> None:
+        """The end of an epoch, in which ``count`` sequences were seen."""
         history = self.history
         if not bool(torch.isfinite(self.total)):
             raise ModelFittingError(
@@ -216,7 +231,7 @@ class _Training:
                 f"lower `lr`, received {self.lr:g}."
             )
         same = reconstruct(self.vae, self.held_out) == self.held_out
-        history.loss.append(self.total.item() / len(self.train))
+        history.loss.append(self.total.item() / count)
         history.token_accuracy.append(same.double().mean().item())
         history.sequence_accuracy.append(same.all(dim=-1).double().mean().item())
         history.seconds.append(time.monotonic() - start)

@@ -9,13 +9,15 @@ from typing import Any, NoReturn
 
 import torch
 from botorch.acquisition.objective import PosteriorTransform
-from botorch.exceptions import BotorchTensorDimensionError
+from botorch.exceptions import BotorchTensorDimensionError, InputDataError
 from botorch.exceptions.errors import UnsupportedError
 from botorch.models.model import Model
 from botorch.posteriors import GPyTorchPosterior, Posterior
 from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNormal
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
+
+from botorch_roma.validation import check_finite
 
 
 class ProxyModel(Model):
@@ -89,6 +91,8 @@ class ProxyModel(Model):
 
         Raises:
             UnsupportedError: If ``observation_noise`` is a tensor.
+            InputDataError: If ``X`` holds NaN or infinite values, or lies where the prediction
+                overflows. Not where ``X`` requires a gradient: optimisers look at their values.
         """
         self.eval()
         if isinstance(observation_noise, Tensor):
@@ -101,7 +105,9 @@ class ProxyModel(Model):
         if means.shape[0] > 1:
             variance = variance + means.var(dim=0, correction=0)
         mean = means.mean(dim=0) * self.y_std + self.y_mean
-        posterior: Any = independent_posterior(mean, variance * self.y_std.square())
+        variance = variance * self.y_std.square()
+        check_predictions(mean + variance, X)
+        posterior: Any = independent_posterior(mean, variance)
         transform: Any = getattr(self, "outcome_transform", None)
         if output_indices is not None:  # before the outcome is untransformed, it may be no Gaussian
             posterior = select_outputs(posterior, output_indices)
@@ -166,6 +172,21 @@ class IndependentPosterior(GPyTorchPosterior):
     def variance(self) -> Tensor:
         r"""The variance, ``batch x q x m``."""
         return self._variance
+
+
+def check_predictions(values: Tensor, X: Tensor) -> None:
+    r"""Raise ``InputDataError`` if something predicted at ``X`` is not finite.
+
+    Not where ``X`` requires a gradient, so that the steps of an optimiser never wait for a GPU.
+    """
+    if X.requires_grad or bool(torch.isfinite(values).all()):
+        return
+    check_finite("X", X)
+    raise InputDataError(
+        f"`X` lies too far from the data, or where the input transform is not defined: for its "
+        f"values, {X.min().item():g} to {X.max().item():g}, the prediction is not finite in "
+        f"{X.dtype}; keep to the range of `train_X`."
+    )
 
 
 def independent_posterior(mean: Tensor, variance: Tensor) -> GPyTorchPosterior:

@@ -28,7 +28,7 @@ from botorch_roma.chunks import chunks, column_std, transformed_moments
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.limits import check_memory
 from botorch_roma.mapped import temporary_table
-from botorch_roma.models.base import ProxyModel
+from botorch_roma.models.base import ProxyModel, check_predictions
 from botorch_roma.network import ProxyNetwork, check_architecture
 from botorch_roma.validation import (
     check_int,
@@ -261,9 +261,29 @@ class RoMAModel(ProxyModel):
 
         Returns:
             ``E x batch x q x m`` in the space of the (transformed) outcome.
+
+        Raises:
+            InputDataError: As by :meth:`posterior`.
         """
         means, _ = self._member_moments(self.standardize_inputs(X))
-        return means * self.y_std + self.y_mean
+        means = means * self.y_std + self.y_mean
+        check_predictions(means, X)
+        return means
+
+    @torch.no_grad()
+    def member_spread(self, X: Tensor) -> Tensor:
+        r"""How far the members of the ensemble differ, in standard deviations of the outcome.
+
+        Args:
+            X: Designs, ``n x d``.
+
+        Returns:
+            The standard deviation of what they predict, the largest of all outputs, ``n``: zeros
+            for a model with one member.
+        """
+        mean = self.network(self.standardize_inputs(X))[0]
+        members = mean.view(self.num_members, self.num_outputs, -1)
+        return members.std(dim=0, correction=0).amax(dim=0)
 
     def encoded(self) -> RoMAModel:
         r"""A copy whose inputs are what the input transform makes of designs.

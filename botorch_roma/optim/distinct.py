@@ -112,6 +112,70 @@ def distinct_candidates(
 Position = tuple[Tensor, bool]
 
 
+def spread_out(
+    X: Tensor,
+    values: Tensor,
+    snapshots: list[Tensor],
+    process: PostProcessing,
+    coordinates: PostProcessing,
+    min_distance: float,
+    scale: Tensor,
+    X_avoid: Tensor | None = None,
+) -> Tensor:
+    r"""Candidates that keep some distance from each other.
+
+    The best one stays. Each of the others, best first, goes back along its own recorded path as far
+    as it takes to be that far from all before it; where nothing on its path is, to the place
+    that is farthest from them.
+
+    Args:
+        X: Distinct candidates, ``B x d``.
+        values: What they are worth, ``B``.
+        snapshots: Recorded positions of all candidates, the first being the starts, which are
+            nobody's new design.
+        process: Makes ``n x d`` designs of positions.
+        coordinates: Makes ``n x k`` points of designs, between which distances are measured.
+        min_distance: The distance.
+        scale: Length unit of each column of a design, ``d``.
+        X_avoid: Designs that may not be returned, ``n x d``.
+
+    Returns:
+        Distinct candidates, ``B x d``.
+    """
+    X, close = X.clone(), 0
+    taken = set(distinct_keys(X, scale))  # with what is still to be looked at
+    taken.update([] if X_avoid is None else distinct_keys(X_avoid, scale))
+    points = coordinates(X)
+    chosen: list[int] = []
+    for i in values.argsort(descending=True).tolist():
+        others = points[chosen]
+        if chosen and _distance(points[i : i + 1], others) < min_distance:
+            path = [process(s[i : i + 1]) for s in reversed(snapshots[1:])]
+            own = torch.cat([X[i : i + 1], *path])
+            here = coordinates(own)
+            distance = _distance(here, others)
+            distance[1:][[key in taken for key in distinct_keys(own[1:], scale)]] = -1.0
+            far = (distance >= min_distance).nonzero().flatten()
+            k = int(far[0]) if len(far) else int(distance.argmax())
+            close += not len(far)
+            X[i], points[i] = own[k], here[k]
+        chosen.append(i)
+    if close:
+        warnings.warn(
+            f"{close} of {len(X)} candidates found no place on their paths that is `min_distance` "
+            f"= {min_distance:g} away from all better ones; they are as far as they could be.",
+            OptimizationWarning,
+            stacklevel=5,
+        )
+    return X
+
+
+def _distance(points: Tensor, others: Tensor) -> Tensor:
+    r"""Distance of ``n x k`` points to the nearest of ``m x k`` others, ``n``."""
+    mode = "donot_use_mm_for_euclid_dist"  # which would cancel
+    return torch.cdist(points, others, compute_mode=mode).amin(dim=1)
+
+
 def _own_positions(snapshots: list[Tensor], i: int, allowed: PostProcessing) -> Iterator[Position]:
     r"""Recorded designs of one candidate, the last first, and whether each is its start."""
     for stop in range(len(snapshots), 0, -SNAPSHOTS_PER_STEP):

@@ -10,10 +10,11 @@ candidates move side by side.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,20 +24,13 @@ from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.logging import logger
 from torch import Tensor
 
-from botorch_roma._compat import replace_modules
-from botorch_roma.adaptation import Adaptation
 from botorch_roma.checkpoint import Checkpoint
-from botorch_roma.chunks import chunks
+from botorch_roma.inner_loop import OutOfTime
 from botorch_roma.interrupt import is_interrupted
-from botorch_roma.models.adapted import AdaptedRoMAModel
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.optim.ascent import Ascent
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.encoded import find_encoding
-from botorch_roma.optim.initializers import (
-    input_scale,
-    measured_acquisition_values,
-    roma_models,
-)
+from botorch_roma.optim.initializers import input_scale, roma_models
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.progress import track
@@ -44,13 +38,6 @@ from botorch_roma.validation import check_float, check_same_kind, check_tensor
 
 #: Intermediate positions kept (up to twice as many) for candidates that end in the same design.
 NUM_SNAPSHOTS: int = 32
-
-#: A start design is a row of the data if it differs by less, in units of the data's scale: latents
-#: of the same design differ in their last digits with the number of designs encoded at once.
-SAME_DESIGN: float = 1e-4
-
-#: Training rows used to find the scale of the acquisition function.
-NUM_SCALE_ROWS: int = 1024
 
 
 def gen_candidates_roma(
@@ -121,11 +108,17 @@ def gen_candidates_roma(
         nonlinear_inequality_constraints=nonlinear_inequality_constraints,
         scale=input_scale(roma_models(acquisition_function)[0]),
     )
+    settings = RoMAOptions.from_mapping(options or {})
+    if settings.min_distance is not None:
+        raise UnsupportedError(
+            f"`min_distance` is {settings.min_distance:g}, but `gen_candidates_roma` returns all "
+            "designs that it is given and chooses none; leave it out."
+        )
     result = run_updates(
         initial_conditions.detach().reshape(b * q, d),
         acquisition_function,
         feasible_set,
-        RoMAOptions.from_mapping(options or {}),
+        settings,
         points_per_batch=q,
         timeout_sec=timeout_sec,
     )
@@ -190,6 +183,10 @@ class UpdateResult:
         if len(self.snapshots) > 2 * NUM_SNAPSHOTS:  # however many there will be in the time budget
             self.snapshots, self.every = self.snapshots[::2], 2 * self.every
 
+    def subset(self, indices: Tensor) -> UpdateResult:
+        """The result of some candidates."""
+        return replace(self, X=self.X[indices], snapshots=[x[indices] for x in self.snapshots])
+
     def until(self, k: int) -> UpdateResult:
         """The result as it was at snapshot ``k``."""
         return UpdateResult(
@@ -246,7 +243,8 @@ def run_updates(
             trajectory.extend(saved["trajectory"])
         if saved["finished"]:
             return result
-    ascent = _Ascent(X, acq_function, options, points_per_batch)
+    end = math.inf if timeout_sec is None else start + timeout_sec
+    ascent = Ascent(X, acq_function, options, points_per_batch, lambda: time.monotonic() >= end)
     if checkpoint is not None and saved is not None:
         ascent.load_state(saved["ascent"])
         checkpoint.restore_random_state()
@@ -270,7 +268,7 @@ def run_updates(
             checkpoint.offer("updates", state)
         now = time.monotonic()
         last = 0.0 if before is None else now - before  # one more that takes as long has to fit
-        if timeout_sec is not None and now + last - start >= timeout_sec:
+        if now + last >= end:
             logger.info(f"RoMA stage 2: time budget used up after {t} updates.")
             break
         if interrupted:
@@ -284,13 +282,29 @@ def run_updates(
             break
         before = now
         X = result.X
-        step = ascent.step(X, trajectory)
+        try:
+            step = ascent.step(X, trajectory)
+        except OutOfTime:
+            logger.info(f"RoMA stage 2: time budget used up in update {t}, which is left out.")
+            break
         X_new = feasible_set.project(X + step)
         if snap is not None and options.reencode_every and (t + 1) % options.reencode_every == 0:
             X_new = feasible_set.project(snap(X_new))
-        X = feasible_set.retreat(X, X_new)
+        X = feasible_set.retreat(X, ascent.within_spread(X, X_new))
         ascent.relabel(X)
         result.add(X)
+    if (
+        timeout_sec is not None
+        and not interrupted
+        and options.num_updates > result.num_updates == 0
+    ):
+        warnings.warn(
+            f"The time budget left {timeout_sec:.3g} s for stage 2, in which no update could be "
+            "finished: the candidates are the start designs. Give it more time, or reduce "
+            "`num_adaptation_steps`, `q` or `hidden_sizes`.",
+            OptimizationWarning,
+            stacklevel=3,
+        )
     result.X = feasible_set.project(result.X, final=True)
     if trajectory is not None:
         trajectory.append(x=result.X)
@@ -298,186 +312,3 @@ def run_updates(
         timed_out = result.num_updates < options.num_updates
         checkpoint.finish("updates", state(), timed_out=timed_out)
     return result
-
-
-def make_adaptations(
-    models: Sequence[RoMAModel], options: RoMAOptions, *, replay: bool = False
-) -> dict[RoMAModel, Adaptation]:
-    """The adaptation of each model under the settings of stage 2."""
-    return {
-        model: Adaptation(
-            model,
-            radius=options.radius,
-            num_steps=options.num_adaptation_steps,
-            alpha=options.alpha,
-            mode=options.mode,
-            pseudo_label_loss=options.pseudo_label_loss,
-            first_layer=options.first_layer,
-            weight_form=options.weight_form,
-            early_stop=options.early_stop,
-            reuse_steps=options.reuse_steps,
-            replay=replay,
-        )
-        for model in models
-    }
-
-
-#: What the steps of candidates depend on, and is taken from the start designs and the data.
-_OF_THE_START: tuple[str, ...] = ("start_mean", "unit", "sign", "start_values")
-
-
-class _Ascent:
-    """Adaptation, acquisition gradient and step of all candidates."""
-
-    def __init__(
-        self, X: Tensor, acq_function: AcquisitionFunction, options: RoMAOptions, p: int
-    ) -> None:
-        self.acq_function, self.options, self.p = acq_function, options, p
-        self.models = roma_models(acq_function)
-        self.adaptations = make_adaptations(self.models, options, replay=True)
-        self.scale = input_scale(self.models[0])
-        self.delta = torch.zeros_like(X)
-        rule = torch.optim.Adam if options.step_rule == "adam" else torch.optim.SGD
-        self.optimizer = rule([self.delta], lr=options.step_size(X.shape[-1]), maximize=True)
-        self.adapted: dict[RoMAModel, AdaptedRoMAModel] = {}
-        self._start(X)
-
-    def state(self) -> dict[str, Any]:
-        """All that the next updates depend on, besides the candidates."""
-        start = {name: getattr(self, name) for name in _OF_THE_START if hasattr(self, name)}
-        labels = [self.labels[m] for m in self.models]
-        return {
-            "start": start,
-            "labels": labels,
-            "optimizer": self.optimizer.state_dict(),
-            "adaptations": [self.adaptations[m].state() for m in self.models],
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        for name, value in state["start"].items():
-            setattr(self, name, value.to(self.delta) if isinstance(value, Tensor) else value)
-        pairs = zip(self.models, state["labels"], strict=True)
-        self.labels = {m: label.to(self.delta) for m, label in pairs}
-        self.optimizer.load_state_dict(state["optimizer"])
-        for model, adaptation in zip(self.models, state["adaptations"], strict=True):
-            self.adaptations[model].load_state(adaptation)
-
-    @torch.no_grad()
-    def _start(self, X: Tensor) -> None:
-        r"""Pseudo labels, reference predictions of the cap, and the scale of the acquisition."""
-        self.labels = {m: m.network(m.eval().standardize_inputs(X))[0] for m in self.models}
-        # the reference of the cap is the prediction, also where the pseudo label is measured
-        self.start_mean = self.labels[self.models[0]].mean(dim=0)
-        if self.options.initial_pseudo_label == "measured":
-            self.labels = {m: _measured_labels(m, X) for m in self.models}
-        train_Y = self.models[0].train_Y
-        n = train_Y.shape[0]
-        rows = (
-            torch.linspace(0, n - 1, min(n, NUM_SCALE_ROWS), dtype=torch.double)
-            .long()
-            .to(train_Y.device)
-        )
-        alone = getattr(self.acq_function, "model", None) is self.models[0]
-        self.single = alone and len(self.models) == 1 and self.models[0].num_outputs == 1
-        if self.single:
-            self.unit = train_Y.std(correction=0)
-            y = train_Y[rows, 0] - train_Y[rows, 0].mean()
-            measured, _ = measured_acquisition_values(self.acq_function, rows)
-            self.sign = -1.0 if (measured * y).sum() < measured.mean() * y.sum() else 1.0
-        else:  # of predictions: the logarithm of a measured improvement of zero knows no limit
-            values = self.acq_function(self.models[0].train_X[rows].unsqueeze(-2))
-            self.unit = values[torch.isfinite(values)].std(correction=0).clamp_min(1e-12)
-            self.start_values = self.acq_function(X.view(-1, self.p, X.shape[-1]))
-
-    def _adapt(self, X: Tensor) -> None:
-        with torch.no_grad():
-            joint = self.p if self.p > 1 else None
-            self.adapted = {
-                m: self.adaptations[m](m.eval().standardize_inputs(X), self.labels[m], joint)
-                for m in self.models
-            }
-        self.adapted_acq_function = replace_modules(self.acq_function, self.adapted)
-
-    @torch.no_grad()
-    def relabel(self, X: Tensor) -> None:
-        r"""Pseudo labels ``f(x_{t+1}; theta_t)``: the adapted models read where they moved to."""
-        self.labels = {m: self._predict(m, X) for m in self.models}
-
-    def _predict(self, model: RoMAModel, X: Tensor) -> Tensor:
-        r"""Standardised predictions of the adapted networks at their candidates, ``S x B``."""
-        Z = model.standardize_inputs(X).unsqueeze(1)
-        return self.adapted[model].candidate_moments(Z)[0].squeeze(-1)
-
-    def step(self, X: Tensor, trajectory: Trajectory | None) -> Tensor:
-        r"""Adapt at ``X`` and return the step ``B x d`` in the user's space."""
-        self._adapt(X)
-        with torch.enable_grad():
-            leaf = X.detach().requires_grad_(True)
-            values = self.adapted_acq_function(leaf.view(-1, self.p, X.shape[-1]))
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        if not (torch.isfinite(values).all() and torch.isfinite(gradient).all()):
-            bad = ~torch.isfinite(values).repeat_interleave(self.p)
-            bad |= ~torch.isfinite(gradient).all(dim=-1)
-            raise CandidateGenerationError(
-                f"{type(self.acq_function).__name__} returned NaN or infinite values or gradients "
-                f"at {int(bad.sum())} of {len(bad)} candidates; check the acquisition function "
-                "and the scale of the data."
-            )
-        if trajectory is not None:
-            self._record(trajectory, X, values)
-        gradient = gradient * (self.scale / self.unit)
-        if self.options.region is not None:
-            gain = self._gain(X, values.detach())
-            gradient = gradient * (1.0 - gain / self.options.region).unsqueeze(-1)
-        self.delta.zero_()
-        self.delta.grad = gradient
-        self.optimizer.step()
-        return self.delta * self.scale
-
-    @torch.no_grad()
-    def _gain(self, X: Tensor, values: Tensor) -> Tensor:
-        r"""Predicted gain over the start, ``B``, in standard deviations.
-
-        The gradient of ``f - (f - f_0)^2 / (2 * region)`` is that of ``f`` times
-        ``1 - (f - f_0) / region``; in this form the cap holds for every acquisition function.
-        With several outputs or models the gain is that of the acquisition value.
-        """
-        if self.single:
-            mean = self._predict(self.models[0], X).mean(dim=0)
-            return self.sign * (mean - self.start_mean)
-        return ((values - self.start_values) / self.unit).repeat_interleave(self.p)
-
-    @torch.no_grad()
-    def _record(self, trajectory: Trajectory, X: Tensor, values: Tensor) -> None:
-        model = self.models[0]
-        Z = model.standardize_inputs(X)
-        adapted, k = self.adapted[model], model.num_outputs
-        fitted = AdaptedRoMAModel(model, self.adaptations[model].weights, X.shape[0])
-        trajectory.append(
-            x=X,
-            acquisition_value=values,
-            predicted=self._predict(model, X)[::k].mean(dim=0),
-            fitted_prediction=fitted.candidate_moments(Z.unsqueeze(1))[0][::k, :, 0].mean(dim=0),
-            pseudo_label=self.labels[model][::k].mean(dim=0),
-            gradient_norm=adapted.input_gradient_norm(Z)[::k].mean(dim=0),
-            fitted_gradient_norm=fitted.input_gradient_norm(Z)[::k].mean(dim=0),
-        )
-
-
-def _measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
-    r"""Standardised measured outcomes of start designs, ``S x B``."""
-    rows, scale = [], input_scale(model)
-    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
-    for i, x in enumerate(X):
-        near = [((c - x).abs() <= unit).all(dim=-1) for c in chunks(model.train_X)]
-        match = torch.cat(near).nonzero().flatten()
-        if not len(match):
-            raise ValueError(
-                'With `initial_pseudo_label="measured"` every start design must be a row of '
-                f'`train_X`; start design {i} is not. Use "predicted".'
-            )
-        rows.append(match[model.train_Y[match, 0].argmax()])  # as the start designs are ranked
-    index = torch.stack(rows)
-    Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
-    return Y.mT.repeat(model.num_members, 1)

@@ -36,6 +36,10 @@ MEASURED_STD: float = 0.1
 #: Two designs are the same if they differ by less than this in units of the data's scale.
 DISTINCT_TOLERANCE: float = 1e-6
 
+#: A start design is a row of the data if it differs by less, in units of the data's scale: latents
+#: of the same design differ in their last digits with the number of designs encoded at once.
+SAME_DESIGN: float = 1e-4
+
 
 def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
     r"""The RoMA models that an acquisition function uses, directly or in a ``ModelList``.
@@ -324,3 +328,21 @@ def _raise_too_few(found: int, need: int, rows: int, nonlinear: bool) -> None:
         "distinct start designs within the constraints; reduce `q`, or pass `raw_samples` or "
         "`batch_initial_conditions`."
     )
+
+
+def measured_labels(model: RoMAModel, X: Tensor) -> Tensor:
+    r"""Standardised measured outcomes of start designs, ``S x B``."""
+    rows, scale = [], input_scale(model)
+    unit = torch.where(scale > 0, scale, torch.ones_like(scale)) * SAME_DESIGN
+    for i, x in enumerate(X):
+        near = [((c - x).abs() <= unit).all(dim=-1) for c in chunks(model.train_X)]
+        match = torch.cat(near).nonzero().flatten()
+        if not len(match):
+            raise ValueError(
+                'With `initial_pseudo_label="measured"` every start design must be a row of '
+                f'`train_X`; start design {i} is not. Use "predicted".'
+            )
+        rows.append(match[model.train_Y[match, 0].argmax()])  # as the start designs are ranked
+    index = torch.stack(rows)
+    Y = model.standardize_outcomes(model.train_Y[index], X=model.train_X[index])
+    return Y.mT.repeat(model.num_members, 1)

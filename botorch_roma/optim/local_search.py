@@ -20,7 +20,7 @@ from torch import Tensor
 from botorch_roma._compat import replace_modules
 from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.interrupt import is_interrupted
-from botorch_roma.optim.generation import make_adaptations
+from botorch_roma.optim.ascent import make_adaptations
 from botorch_roma.optim.initializers import distinct_keys, roma_models
 from botorch_roma.optim.options import RoMAOptions
 
@@ -83,7 +83,7 @@ def local_search(
         scale: Length unit of each column, ``d``, in which designs are told apart.
         allowed: Which of ``r x d`` designs may be returned, ``r`` of bool; all by default.
         X_avoid: Designs that may not be returned, ``m x d``.
-        deadline: No round begins after this, in seconds of ``time.monotonic``.
+        deadline: In seconds of ``time.monotonic``; a round that would take longer is left out.
         checkpoint: Where to save to, and to go on from.
 
     Yields:
@@ -98,24 +98,30 @@ def local_search(
         pool.replace(X, state.values.clone())
     if checkpoint is not None and (state.rounds or state.evaluated):
         checkpoint.restore_random_state()
-    stop, late = state.finished, False
+    stop, late, last = state.finished, False, 0.0
     while len(state.rounds) < num_rounds and not stop:
         fresh = pool.take_fresh()
-        late = deadline is not None and time.monotonic() >= deadline
         stop = is_interrupted()
-        if late or stop or not len(fresh):
+        if stop or not len(fresh):
             break
         found = []
         for i, part in enumerate(fresh.split(group)):
             N = neighbours(part)
             if i == len(state.evaluated):
+                begun = time.monotonic()
+                late = deadline is not None and begun + last >= deadline
+                if late:
+                    break
                 with torch.no_grad():
                     state.evaluated.append(values(part, N))
+                last = time.monotonic() - begun
                 if checkpoint is not None:
                     checkpoint.offer("local search", lambda: vars(state))
             own, others = state.evaluated[i]
             pool.update(part, own)
             found.append((N.flatten(end_dim=1), others.flatten()))
+        if late:  # designs that were not looked around yet have no value
+            break
         for designs, theirs in found:
             pool.add(designs, theirs)
         state.rounds.append(pool.X)

@@ -70,7 +70,9 @@ def optimize_acqf_roma(
     lr: float | None = None,
     num_updates: int = 300,
     region: float | None = 4.0,
+    max_spread: float | None = None,
     reencode_every: int | None = None,
+    min_distance: float | None = None,
     local_search_rounds: int = 0,
     trajectory: Trajectory | None = None,
     checkpoint: str | Path | None = None,
@@ -116,7 +118,8 @@ def optimize_acqf_roma(
         acq_function_sequence: Not supported.
         ic_generator: Makes the start designs; called as by ``optimize_acqf``.
         X_avoid: Designs that may not be returned, ``n x d``, such as pending ones.
-        timeout_sec: Time budget in seconds; the candidates reached by then are returned.
+        timeout_sec: Time budget in seconds; the candidates reached by then are returned. An update
+            that would not fit is left out, with a warning if it is the first.
         return_acq_values: If False, the second return value is None.
         return_full_tree: Not supported.
         retry_on_optimization_warning: Not supported.
@@ -135,7 +138,11 @@ def optimize_acqf_roma(
             gradient.
         num_updates: Number of updates.
         region: Trust region of the cap in standard deviations of the outcome, or None.
+        max_spread: How far the members of an ensemble may differ, in standard deviations of the
+            outcome, or None; not in the paper.
         reencode_every: Decode and encode the candidates after this many updates, or None.
+        min_distance: Distance that candidates keep from each other, in standard deviations of the
+            data, or None; not in the paper.
         local_search_rounds: Rounds of the finishing local search where designs hold tokens.
         trajectory: An empty :class:`~botorch_roma.optim.trajectory.Trajectory` to fill.
         checkpoint: A file to save the state to as it goes on, and to go on from where it is there,
@@ -187,7 +194,9 @@ def optimize_acqf_roma(
         lr=lr,
         num_updates=num_updates,
         region=region,
+        max_spread=max_spread,
         reencode_every=reencode_every,
+        min_distance=min_distance,
         local_search_rounds=local_search_rounds,
     )
     if timeout_sec is not None:

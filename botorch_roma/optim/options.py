@@ -52,9 +52,17 @@ class RoMAOptions:
             the objective, so a candidate stops once its predicted gain reaches ``region``
             standard deviations of the outcome (after the outcome transform, if there is one;
             with several outputs or models, of the acquisition value). None switches it off.
+        max_spread: A step that would lead to where the members of an ensemble differ by more is not
+            taken: the standard deviation of what the fitted members predict, in standard
+            deviations of the outcome. None takes all steps. Needs at least two members; not in the
+            paper.
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
+        min_distance: Distance that final candidates keep from each other, root mean square over the
+            inputs, in standard deviations of the data. The best one stays, each of the others goes
+            back along its path as far as it takes. None leaves them where they end, however
+            close; not in the paper.
         local_search_rounds: Where designs hold tokens: rounds of the finishing local search, of
             which each adds all designs that differ from a candidate in one token and keeps the
             best; 0 for none. It ends by itself where nothing better is found.
@@ -77,7 +85,9 @@ class RoMAOptions:
     lr: float | None = None
     num_updates: int = 300
     region: float | None = 4.0
+    max_spread: float | None = None
     reencode_every: int | None = None
+    min_distance: float | None = None
     local_search_rounds: int = 0
 
     def __post_init__(self) -> None:
@@ -105,8 +115,12 @@ class RoMAOptions:
         check_int("num_updates", self.num_updates, minimum=0)
         if self.region is not None:
             check_float("region", self.region, exclusive=True)
+        if self.max_spread is not None:
+            check_float("max_spread", self.max_spread, exclusive=True)
         if self.reencode_every is not None:
             check_int("reencode_every", self.reencode_every, minimum=1)
+        if self.min_distance is not None:
+            check_float("min_distance", self.min_distance, exclusive=True)
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
 
     def step_size(self, d: int) -> float:

@@ -20,7 +20,7 @@ from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.distinct import PostProcessing, distinct_candidates
+from botorch_roma.optim.distinct import PostProcessing, distinct_candidates, spread_out
 from botorch_roma.optim.encoded import (
     Problem,
     check_survival,
@@ -226,14 +226,35 @@ class Search:
     ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
         *_, X = self.refine(self.distinct(result), settings, deadline, checkpoint)
-        _warn_infeasible(X, self.designs, self.scale)
         values = final_values(self.acq_function, X.unsqueeze(1))
-        if not best_only:
-            return X.reshape(*self.shape, -1), values.reshape(self.shape)
-        if X.shape[0] > self.q:
+        if best_only and X.shape[0] > self.q:
             best = values.topk(self.q).indices
             X, values = X[best], values[best]
-        return X, values
+            result = result.subset(best)
+        if settings.min_distance is not None:
+            X = self._spread_out(X, values, result, settings.min_distance)
+            values = final_values(self.acq_function, X.unsqueeze(1))
+        _warn_infeasible(X, self.designs, self.scale)
+        if best_only:
+            return X, values
+        return X.reshape(*self.shape, -1), values.reshape(self.shape)
+
+    def _spread_out(
+        self, X: Tensor, values: Tensor, result: UpdateResult, min_distance: float
+    ) -> Tensor:
+        scale = input_scale(roma_models(self.problem.acq_function)[0])
+        varies = scale > 0
+        unit = scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
+        return spread_out(
+            X,
+            values,
+            result.snapshots,
+            self.designs_of,
+            lambda designs: self.problem.encode(designs)[:, varies] / unit,
+            min_distance,
+            self.scale,
+            self.X_avoid,
+        )
 
     def designs_of(self, Z: Tensor) -> Tensor:
         r"""The designs ``B x d`` that positions stand for, not all of them distinct."""

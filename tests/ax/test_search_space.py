@@ -11,6 +11,8 @@ pytest.importorskip("ax")
 from ax.core.parameter import ChoiceParameter, ParameterType, RangeParameter
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botorch_roma.ax import attach_offline_data, infer_parameters, offline_experiment
 
@@ -128,3 +130,30 @@ def test_columns_that_are_no_parameters() -> None:
     df.loc[5, "x"] = np.nan
     with pytest.raises(InputDataError, match="'x' of `df` has a missing value in row 5"):
         infer_parameters(df, exclude=["name"])
+
+
+VALUES: dict[str, Any] = {
+    "number": st.floats(-1e6, 1e6).map(lambda v: round(v, 3)),
+    "integer": st.integers(-40_000, 40_000),
+    "flag": st.booleans(),
+    "text": st.sampled_from(["oak", "fir", "Oak", ""]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Columns .* never vary", "ignore:.* repeated")
+@given(data=st.data(), n=st.integers(2, 12))
+def test_every_row_of_any_table_is_in_its_space(data: st.DataObject, n: int) -> None:
+    names = data.draw(st.lists(st.sampled_from(sorted(VALUES)), unique=True))
+    columns = {k: data.draw(st.lists(VALUES[k], min_size=n, max_size=n)) for k in names}
+    df = pd.DataFrame({"x": [i / 8 for i in range(n)], **columns, "y": [i * i for i in range(n)]})
+    before = df.copy()
+    configs = infer_parameters(df, exclude=["y"])
+    assert [c.name for c in configs] == [c for c in df if c != "y" and df[c].nunique() > 1]
+    assert infer_parameters(df, exclude=["y"]) == configs
+    experiment = offline_experiment(df, configs, "y")
+    (trial,) = experiment.trials.values()
+    assert len(trial.arms) == n
+    for i, arm in enumerate(trial.arms):
+        assert experiment.search_space.check_membership(arm.parameters, raise_error=True)
+        assert arm.parameters == {c.name: df[c.name][i] for c in configs}
+    pd.testing.assert_frame_equal(df, before)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from botorch_roma import OfflineTask, baselines
@@ -124,6 +126,39 @@ def test_oracle_is_not_asked(runs: Runs) -> None:
     assert (runs.task.num_oracle_calls, runs.task.num_oracle_queries) == (0, 0)
     with pytest.raises(RuntimeError, match="The oracle was asked"):
         runs.task.evaluate(runs.first)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@settings(max_examples=3)
+@given(
+    n=st.integers(12, 30),
+    d=st.integers(1, 6),
+    power=st.tuples(st.integers(-8, 8), st.integers(-8, 8)),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    data=st.data(),
+)
+def test_any_table(
+    name: str,
+    n: int,
+    d: int,
+    power: tuple[int, int],
+    dtype: torch.dtype,
+    data: st.DataObject,
+) -> None:
+    """Of any shape and scale, with a design that was measured twice."""
+    q = data.draw(st.integers(1, n), label="q")
+    seed = data.draw(st.integers(0, 2**31), label="seed")
+    unit = torch.rand(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
+    unit = torch.cat([unit, unit[:1]])
+    X = (unit * 10.0 ** power[0]).to(dtype)
+    Y = (unit.sum(dim=-1, keepdim=True) * 10.0 ** power[1]).to(dtype)
+    bounds = torch.stack([X.min(dim=0).values, X.max(dim=0).values])
+    task = OfflineTask(name="any", X=X, Y=Y, oracle=lambda X: X[:, 0], bounds=bounds)
+    found = run(name, task.without_oracle(), q, seed=seed)
+    assert found.shape == (q, d)
+    assert found.dtype == dtype
+    assert bool(((bounds[0] <= found) & (bounds[1] >= found)).all())
+    assert torch.equal(run(name, task.without_oracle(), q, seed=seed), found)
 
 
 @pytest.mark.parametrize("name", WITH_PATH)

@@ -110,7 +110,7 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
     settings = RoMAMethod("fast").settings(task)
     assert "copy" not in settings["model"]
     assert not [name for part in settings.values() for name in part if "checkpoint" in name]
-    later = {"weight_form", "local_search_rounds", "early_stop", "reuse_steps"}
+    later = {"weight_form", *module.LATER_OPTIONS}
     assert not later & set(settings["optimize"])
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
 

@@ -39,6 +39,17 @@ def test_what_is_stored_comes_back(store: RunStore) -> None:
     assert len(store.path.read_text().splitlines()) == 3
 
 
+def test_full_disk(store: RunStore, full_disk: None) -> None:
+    """The runs before stay, no half of one is left, and smaller ones can be stored afterwards."""
+    store.append([record(0)])
+    before = store.path.read_bytes()
+    with pytest.raises(OSError, match=r"The store '.*runs\.jsonl' could not be written: File too"):
+        store.append([record(1), record(2, values=[0.1] * 3_000)])
+    assert store.path.read_bytes() == before
+    store.append([record(3)])
+    assert [r["seed"] for r in store.records()] == [0, 3]
+
+
 @pytest.mark.parametrize("field", ["task", "method", "config", "seed", "version"])
 def test_the_first_record_of_a_key_stays(store: RunStore, field: str) -> None:
     store.append([record(0), record(0, full_100=0.6)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from botorch.acquisition import (
     qUpperConfidenceBound,
 )
 from botorch.acquisition.objective import LinearMCObjective, ScalarizedPosteriorTransform
-from botorch.exceptions import BotorchTensorDimensionError
+from botorch.exceptions import BotorchTensorDimensionError, InputDataError
 from botorch.exceptions.errors import UnsupportedError
 from botorch.models import ModelList, SingleTaskGP
 from botorch.models.transforms import Log, Normalize, Standardize
@@ -142,6 +143,28 @@ class TestPosterior:
             message = rf"`X` must have shape ... x {D} .*received \(4, 1, {d}\)"
             with pytest.raises(BotorchTensorDimensionError, match=message):
                 make().posterior(torch.ones(B, 1, d, dtype=torch.float64))
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_no_nan_leaves(self, make: Make, bad: float) -> None:
+        """Not even of one member of one output; an optimiser is told by its gradients."""
+        model, X = make(2, num_members=2), points(2)
+        X[1, 0, 1] = bad
+        message = r"`X` holds 1 NaN or infinite values \(the first at index \[1, 0, 1\]\)"
+        with pytest.raises(InputDataError, match=message):
+            model.posterior(X)
+        if isinstance(model, RoMAModel):
+            with pytest.raises(InputDataError, match=message):
+                model(X)
+        assert model.posterior(X.requires_grad_()).mean.isnan().any()
+
+    def test_too_far_from_the_data(self, make: Make) -> None:
+        X = points(1)
+        X[1, 0, 0] = 1e300
+        message = (
+            r"`X` lies too far from the data, or .*, 0\.\d+ to 1e\+300, .* torch\.float64; keep"
+        )
+        with pytest.raises(InputDataError, match=message):
+            make(num_members=2).posterior(X)
 
     def test_thousands_of_joint_points(self, make: Make) -> None:
         for m, transform in ((1, None), (1, Standardize(m=1)), (2, None), (2, Standardize(m=2))):

@@ -42,6 +42,13 @@ def test_each_point_is_predicted_by_its_own_model(num_members: int) -> None:
             torch.testing.assert_close(one[:, rows], expected)
 
 
+def test_each_point_has_the_spread_of_its_own_model() -> None:
+    models = make_models(num_members=3)
+    X = draw(6, 3, seed=5)
+    expected = [model.member_spread(X[2 * g : 2 * g + 2]) for g, model in enumerate(models)]
+    torch.testing.assert_close(join_models(models).member_spread(X), torch.cat(expected))
+
+
 @pytest.mark.parametrize("mode", ["per_candidate", "shared"])
 @pytest.mark.parametrize("first_layer", ["dense", "reduced"])
 @pytest.mark.parametrize("weight_form", ["dense", "factored"])

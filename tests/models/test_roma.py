@@ -326,6 +326,13 @@ class TestSubsets:
         torch.testing.assert_close(some(TEST_X), model(TEST_X)[[2, 0]])
         assert torch.equal(model.subset_members([0, 1, 2])(TEST_X), model(TEST_X))
 
+    def test_spread_of_the_members_is_the_largest_of_all_outputs(self) -> None:
+        model = make_model(2, num_members=3)
+        members = (model(TEST_X) - model.y_mean) / model.y_std  # E x n x m
+        expected = members.std(dim=0, correction=0).max(dim=-1).values
+        torch.testing.assert_close(model.member_spread(TEST_X), expected)
+        assert torch.equal(make_model(2).member_spread(TEST_X), torch.zeros(len(TEST_X)))
+
     def test_a_subset_is_a_copy(self) -> None:
         model = make_model(2, num_members=2, outcome_transform=Standardize(m=2))
         expected = model.posterior(TEST_X).mean

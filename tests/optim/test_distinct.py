@@ -12,7 +12,7 @@ from torch import Tensor
 
 from botorch_roma.optim import distinct as distinct_module
 from botorch_roma.optim.constraints import FeasibleSet
-from botorch_roma.optim.distinct import distinct_candidates
+from botorch_roma.optim.distinct import distinct_candidates, spread_out
 from botorch_roma.optim.encoded import plain_problem
 from botorch_roma.optim.generation import UpdateResult
 from botorch_roma.optim.initializers import distinct_keys
@@ -135,3 +135,39 @@ def test_nonlinear_constraints_hold_nearby() -> None:
 def test_nothing_within_reach(avoid: list[float] | None, word: str) -> None:
     with pytest.raises(CandidateGenerationError, match=f"Only 1 of 2 candidates are {word}"):
         resolve(paths([5.0, 5.0], [5.0, 5.0]), torch.zeros_like, avoid)
+
+
+def apart(result: UpdateResult, values: list[float], distance: float, **options: Any) -> Tensor:
+    return spread_out(
+        result.X,
+        torch.tensor(values),
+        [*result.snapshots, result.X],
+        lambda X: X,
+        lambda X: X / 2**0.5,  # so that steps along the diagonal count as they are
+        distance,
+        SCALE,
+        **options,
+    )
+
+
+def test_all_but_the_best_go_back_until_they_are_apart() -> None:
+    result = paths([0.0, 1.0, 2.0, 3.0], [0.0, 1.5, 2.5, 3.2], [9.0, 8.0, 7.0, 6.0])
+    assert diagonal(apart(result, [1.0, 2.0, 3.0], 1.0)) == [2.0, 3.2, 6.0]
+    assert diagonal(apart(result, [2.0, 1.0, 3.0], 1.0)) == [3.0, 1.5, 6.0]
+    assert diagonal(apart(result, [1.0, 2.0, 3.0], 0.1)) == [3.0, 3.2, 6.0]
+    assert diagonal(result.X) == [3.0, 3.2, 6.0]  # as it was
+
+
+def test_no_candidate_goes_back_to_its_start_or_to_what_is_taken() -> None:
+    result = paths([0.0, 1.0, 1.9, 2.0], [0.0, 1.0, 2.1, 2.2])
+    with pytest.warns(OptimizationWarning, match=r"1 of 2 candidates .* `min_distance` = 1\.5"):
+        assert diagonal(apart(result, [1.0, 2.0], 1.5)) == [1.0, 2.2]  # not 0.0
+    avoid = torch.ones(1, 2, dtype=torch.double)
+    with pytest.warns(OptimizationWarning, match="as far as they could be"):
+        assert diagonal(apart(result, [1.0, 2.0], 1.0, X_avoid=avoid)) == [1.9, 2.2]
+
+
+def test_candidates_that_cannot_part_stay_distinct() -> None:
+    result = paths([0.0, 3.0, 4.0], [0.0, 4.0, 3.0])  # each ends where the other has been
+    with pytest.warns(OptimizationWarning, match="1 of 2"):
+        assert sorted(diagonal(apart(result, [1.0, 2.0], 5.0))) == [3.0, 4.0]

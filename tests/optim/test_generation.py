@@ -13,7 +13,7 @@ from botorch.acquisition import (
     qUpperConfidenceBound,
 )
 from botorch.acquisition.objective import ScalarizedPosteriorTransform
-from botorch.exceptions import InputDataError
+from botorch.exceptions import InputDataError, OptimizationWarning
 from botorch.exceptions.errors import (
     CandidateGenerationError,
     InfeasibilityError,
@@ -35,6 +35,7 @@ from botorch_roma import (
     optimize_acqf_roma,
 )
 from botorch_roma.network import StackedWeights
+from botorch_roma.optim import generation
 from botorch_roma.optim.constraints import FeasibleSet
 from botorch_roma.optim.generation import UpdateResult, run_updates
 from botorch_roma.reference import reference_adapt, reference_forward
@@ -259,13 +260,24 @@ def test_time_budget(model: RoMAModel) -> None:
     X = model.train_X[:2]
     options = RoMAOptions(num_updates=100_000, num_adaptation_steps=1)
     result, trajectory = run(model, X, options, timeout_sec=20.0)
-    assert result.num_updates == 18  # one more, as long as the one before, would not fit
-    assert len(trajectory.predicted) == 18
-    expected, _ = run(model, X, dataclasses.replace(options, num_updates=18))
+    # of two looks at the clock each; one more, as long as the one before, would not fit
+    assert result.num_updates == 9
+    assert len(trajectory.predicted) == 9
+    expected, _ = run(model, X, dataclasses.replace(options, num_updates=9))
     assert torch.equal(result.X, expected.X)
-    none, _ = run(model, X, options, timeout_sec=1.0)
-    assert none.num_updates == 0
-    assert torch.equal(none.X, X)
+
+
+@pytest.mark.usefixtures("fake_clock")
+def test_a_first_update_that_does_not_fit_leaves_no_trace(model: RoMAModel) -> None:
+    """It ends with the time budget, of three seconds, not with its hundred steps."""
+    X, options = model.train_X[:2], RoMAOptions(num_updates=9, num_adaptation_steps=100)
+    with pytest.warns(OptimizationWarning, match=r"left 3 s for stage 2, in which no update could"):
+        result, trajectory = run(model, X, options, timeout_sec=3.0)
+    assert generation.time.monotonic() < 9
+    assert result.num_updates == len(trajectory.predicted) == 0
+    assert torch.equal(result.X, X)
+    result, _ = run(model, X, RoMAOptions(num_updates=0), timeout_sec=3.0)  # none was asked for
+    assert torch.equal(result.X, X)
 
 
 def test_measured_labels_need_known_designs(model: RoMAModel) -> None:
@@ -466,6 +478,8 @@ def test_gen_candidates_bad_input(model: RoMAModel, gp: SingleTaskGP, bounds: Te
         gen_candidates_roma(start, acq_function, 2.0, 1.0)
     with pytest.raises(ValueError, match=r"`radius` .* received -1"):
         gen_candidates_roma(start, acq_function, options={"radius": -1})
+    with pytest.raises(UnsupportedError, match=r"`min_distance` is 0\.5, .* returns all"):
+        gen_candidates_roma(start, acq_function, options={"min_distance": 0.5})
     with pytest.raises(UnsupportedError, match="must use a RoMAModel"):
         gen_candidates_roma(start, PosteriorMean(gp))
     unfitted = RoMAModel(model.train_X, model.train_Y)

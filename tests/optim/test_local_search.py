@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,21 @@ class TestSearch:
         left = ALL[ALL[:, 4] == 0.0]
         left = left[(left != best[0]).any(dim=1)]
         assert rows(found) == rows(left[height(left).topk(2).indices])
+
+    def test_a_round_that_does_not_fit_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of its groups of one design, each of three seconds, two would."""
+        monkeypatch.setattr(module, "CHUNK_SIZE", 1)
+        seconds = iter([0.0, 3.0, 3.0, 6.0, 6.0])
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=seconds.__next__))
+        looked_at: list[Tensor] = []
+
+        def values(X: Tensor, N: Tensor) -> tuple[Tensor, Tensor]:
+            looked_at.append(X)
+            return own_values(X, N)
+
+        options: dict[str, Any] = {"num_rounds": 9, "scale": ONES, "deadline": 8.0}
+        assert list(local_search(ALL[:7], values, ENCODING.neighbours, **options)) == []
+        assert torch.equal(torch.cat(looked_at), ALL[:2])
 
     def test_no_round_begins_after_the_deadline(self) -> None:
         assert run(ALL[:1], deadline=time.monotonic() - 1.0) == []

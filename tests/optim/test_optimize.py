@@ -669,7 +669,7 @@ def test_time_budget_returns_valid_candidates(model: RoMAModel, bounds: Tensor) 
         trajectory=trajectory,
         inequality_constraints=[HALF_SPACE],
     )
-    assert len(trajectory.predicted) == 48  # preparing takes its share
+    assert len(trajectory.predicted) == 16  # three looks at the clock each; preparing takes two
     assert num_distinct(X) == 4
     assert evaluate_feasibility(X.unsqueeze(1), [HALF_SPACE]).all()
 
@@ -718,6 +718,29 @@ def test_fewer_steps_reach_the_adaptation(
         start, PosteriorMean(model), options={**FAST, **arguments, **off}
     )
     assert not torch.equal(generated, without)
+
+
+def test_candidates_keep_a_distance(model: RoMAModel, bounds: Tensor) -> None:
+    arguments: dict[str, Any] = {"num_updates": 60, "lr": 0.1, "region": None}
+
+    def closest(X: Tensor) -> float:
+        Z = X / input_scale(model)
+        distance = torch.cdist(Z, Z) / Z.shape[1] ** 0.5
+        return distance.fill_diagonal_(torch.inf).min().item()
+
+    near, values = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    arguments["min_distance"] = 0.2
+    apart, others = optimize_acqf_roma(PosteriorMean(model), bounds, 4, **{**FAST, **arguments})
+    assert closest(near) < 0.2 <= closest(apart)
+    assert values is not None
+    assert others is not None
+    best = values.argmax()
+    assert torch.equal(near[best], apart[best])  # the best stays
+    torch.testing.assert_close(others, PosteriorMean(model)(apart.unsqueeze(1)))
+    all_of_them = optimize_acqf_roma(
+        PosteriorMean(model), bounds, 2, 2, return_best_only=False, **{**FAST, **arguments}
+    )[0]
+    assert closest(all_of_them.flatten(end_dim=1)) >= 0.2
 
 
 def test_progress_goes_to_standard_error(

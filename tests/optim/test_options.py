@@ -58,6 +58,8 @@ def test_edges_that_are_allowed() -> None:
         ("num_updates", 3.0, r"`num_updates` must be an integer .* received 3\.0"),
         ("region", 0.0, r"`region` must be a finite number above 0, received 0\.0"),
         ("region", float("nan"), r"`region` .* received nan"),
+        ("max_spread", 0.0, r"`max_spread` must be .* above 0, received 0\.0"),
+        ("min_distance", -1.0, r"`min_distance` must be .* above 0, received -1\.0"),
         ("reencode_every", 0, r"`reencode_every` must be an integer of at least 1, received 0"),
         ("reencode_every", 1.5, r"`reencode_every` .* received 1\.5"),
     ],

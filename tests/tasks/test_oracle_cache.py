@@ -49,6 +49,13 @@ class TestReadAndWrite:
             torch.equal(weights[k], v) and weights[k].dtype == v.dtype for k, v in WEIGHTS.items()
         )
 
+    def test_full_disk(self, path: Path, full_disk: None) -> None:
+        before = path.read_bytes()
+        with pytest.raises(OSError, match=r"tiny\.oracle' could not be written: File too large"):
+            write_oracle(path, "key", {"a": torch.zeros(5_000)}, METADATA)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
     def test_nothing_else_is_left_and_an_old_file_is_replaced(self, path: Path) -> None:
         write_oracle(path, "other", WEIGHTS, METADATA)
         assert [p.name for p in path.parent.iterdir()] == ["tiny.oracle"]
