@@ -17,6 +17,22 @@ from rich.console import Console
 from rich.table import Table
 
 import botorch_roma
+from botorch_roma._options import (
+    AsJson,
+    BatchSeeds,
+    DataDir,
+    Device,
+    Force,
+    LauncherName,
+    Methods,
+    Num,
+    NumEach,
+    Positions,
+    PresetName,
+    Seed,
+    Seeds,
+    Workers,
+)
 from botorch_roma.checkpoint import DEFAULT_INTERVAL
 from botorch_roma.columns import check_once, parse_bounds, parse_fixed
 
@@ -35,39 +51,6 @@ app = typer.Typer(
 MAX_CELL: int = 40
 
 out, err = Console(), Console(stderr=True)
-
-Num = Annotated[int, typer.Option(help="Number of designs to propose.", min=1)]
-Seed = Annotated[int, typer.Option(help="Seed of both stages.", min=0)]
-Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, ...")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing output.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the data (default: $BOTORCH_ROMA_DATA, ~/.cache/botorch_roma)."),
-]
-Seeds = Annotated[int, typer.Option(help="Number of seeds.", min=1)]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--method",
-        help="Method or family (trivial, roma, baseline, ablation, all); may be repeated. By "
-        "default trivial and roma.",
-    ),
-]
-Positions = Annotated[
-    int,
-    typer.Option(help="Also score so many batches on the way; asks the oracle for them.", min=0),
-]
-NumEach = Annotated[int, typer.Option(help="Number of candidates of each run.", min=1)]
-Workers = Annotated[int, typer.Option(help="Processes, one thread each; 0 for all cores.", min=0)]
-BatchSeeds = Annotated[
-    int,
-    typer.Option(help="Seeds that RoMA runs in one computation; 0: seeds / workers.", min=0),
-]
-LauncherName = Annotated[
-    str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
-]
-PresetName = Annotated[str, typer.Option(help="default, fast, selected, paper or author_code.")]
 
 
 def _version(value: bool) -> None:

@@ -56,13 +56,6 @@ class StandardizedRows:
 
 
 @torch.no_grad()
-def standardized_inputs(model: RoMAModel) -> Tensor:
-    r"""Standardised inputs of a model's data, all at once, ``n x e``."""
-    model.eval()
-    return model.standardize_inputs(model.train_X)
-
-
-@torch.no_grad()
 def standardized_outcomes(model: RoMAModel) -> tuple[Tensor, Tensor | None]:
     r"""Outcomes ``n x m`` of a model's data and the variances of their noise, standardised."""
     model.eval()
@@ -70,7 +63,23 @@ def standardized_outcomes(model: RoMAModel) -> tuple[Tensor, Tensor | None]:
     return T, model.standardized_noise_variances()
 
 
-def same_tables(table: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
+@torch.no_grad()
+def standardized_tables(
+    models: Sequence[RoMAModel],
+) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    r"""Standardised inputs ``n x e`` and outcomes of the models' data; one if all have the same.
+
+    Copies of the first table are let go at once: seeds take no memory for it.
+    """
+    tables: list[tuple[Tensor, Tensor, Tensor | None]] = []
+    for model in models:
+        T, V = standardized_outcomes(model)  # evaluates the model
+        table = (model.standardize_inputs(model.train_X), T, V)
+        tables.append(tables[0] if tables and _same(table, tables[0]) else table)
+    return tables[:1] if all(table is tables[0] for table in tables) else tables
+
+
+def _same(table: Sequence[Tensor | None], other: Sequence[Tensor | None]) -> bool:
     """Whether two tables hold the same, part by part."""
     return all(
         a is b or (a is not None and b is not None and torch.equal(a, b))

@@ -36,13 +36,7 @@ from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
-from botorch_roma.rows import (
-    StandardizedRows,
-    joined,
-    same_tables,
-    standardized_inputs,
-    standardized_outcomes,
-)
+from botorch_roma.rows import StandardizedRows, joined, standardized_outcomes, standardized_tables
 from botorch_roma.validation import check_int
 
 Keep = Literal["last", "best"]
@@ -131,12 +125,7 @@ class Training:
             )
         self.Z: Tensor | StandardizedRows
         if all(model.copies_data for model in self.models):
-            tables: list[tuple[Tensor, Tensor, Tensor | None]] = []
-            for model in self.models:
-                table = (standardized_inputs(model), *standardized_outcomes(model))
-                tables.append(tables[0] if tables and same_tables(table, tables[0]) else table)
-            if all(table is tables[0] for table in tables):
-                tables = tables[:1]
+            tables = standardized_tables(self.models)
             self.Z = joined([Z for Z, _, _ in tables])
             outcomes = [(T, V) for _, T, V in tables]
         else:

@@ -6,7 +6,7 @@ from botorch.models.transforms import Normalize
 from torch import Tensor
 
 from botorch_roma import RoMAModel
-from botorch_roma.rows import StandardizedRows
+from botorch_roma.rows import StandardizedRows, standardized_tables
 
 N, D = 40, 3
 
@@ -45,3 +45,18 @@ def test_chunks_of_the_rows_selected(models: list[RoMAModel]) -> None:
     assert [len(p) for p in parts] == [16, 16, 7]
     assert torch.equal(torch.cat(parts), Z[index])
     assert torch.equal(torch.cat(list(StandardizedRows(models[:1]).chunks())), Z[:N])
+
+
+def test_one_table_of_several_models_is_there_once(models: list[RoMAModel]) -> None:
+    X = models[0].train_X
+    twins = [RoMAModel(X, X[:, :1], Normalize(D)) for _ in range(3)]
+    ((Z, T, V),) = standardized_tables(twins)
+    assert torch.equal(Z, standardized(twins[:1]))
+    assert torch.equal(T, twins[0].standardize_outcomes(X[:, :1], X=X))
+    assert V is None
+    noisy = RoMAModel(X, X[:, :1], Normalize(D), train_Yvar=torch.ones_like(X[:, :1]))
+    first, second, third, fourth = standardized_tables([*twins[:1], models[1], *twins[1:2], noisy])
+    assert first is third
+    assert torch.equal(second[0], standardized(models[1:]))
+    assert torch.equal(fourth[0], first[0])
+    assert fourth[2] is not None
