@@ -699,7 +699,7 @@ def test_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Monkey
     asked: list[Any] = []
     monkeypatch.setattr(runner, "run_job", lambda job: asked.append(job) or run_job(job))
     invoke(*RUN, "--force")
-    assert [(job.methods, job.seed) for job in asked] == [(("start",), 0)]
+    assert [(job.methods, job.seeds) for job in asked] == [(("start",), (0,))]
     again, before = (
         pd.read_csv(f).drop(columns=[*MEASURED])
         for f in (tmp_path / "branin2.csv", io.StringIO(table))
