@@ -50,6 +50,7 @@ FLOORS = {
     "reference": 2,
     "acquisition": 3,
     "adaptation": 3,
+    "calibration": 3,
     "fit": 3,
     "inner_loop": 3,
     "rows": 3,
