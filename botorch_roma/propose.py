@@ -264,6 +264,7 @@ def propose(
         mean=sign * values,
         std=std,
         distance=nearest_distance(candidates, model),
+        spacing=nearest_other(candidates, model),
         model=model,
         history=history,
         trajectory=trajectory,
@@ -305,6 +306,17 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
             exact = torch.linalg.vector_norm(designs - known[column], dim=1)
             nearest = torch.minimum(nearest, exact)
     return nearest / max(float(varies.sum()), 1.0) ** 0.5
+
+
+def nearest_other(X: Tensor, model: RoMAModel) -> Tensor:
+    r"""Distance of each of ``n x d`` designs to the nearest other one, ``n``; measured likewise."""
+    if hasattr(model, "input_transform"):
+        X, model = model.transform_inputs(X), model.encoded()
+    scale = input_scale(model)
+    varies = scale > 0
+    points = X[:, varies] / (scale[varies] * max(float(varies.sum()), 1.0) ** 0.5)
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.fill_diagonal_(torch.inf).amin(dim=1)
 
 
 def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:
