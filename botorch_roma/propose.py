@@ -32,6 +32,7 @@ from botorch_roma.latent import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
+from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.proposal import Proposal
@@ -184,6 +185,8 @@ def propose(
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
     _check_number(q, table, optimize_options or {})
+    # refused now, not after hours of training
+    RoMAOptions.from_mapping({**preset.optimize, **(optimize_options or {})})
     if preset.select is not None:
         check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)

@@ -448,7 +448,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
     ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
-    ("--objective y --min-distance -1", r"`min_distance` .* above 0, received -1\.0"),
+    ("--objective y --num 2 --min-distance -1", r"`min_distance` .* above 0, received -1\.0"),
     ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
     ("--objective y --timeout 0", r"`timeout_sec` .* received 0\.0"),
     ("--objective y --device abacus", "`device` must be a device .* received 'abacus'"),

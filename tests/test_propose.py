@@ -743,6 +743,14 @@ def test_too_few_rows_to_select_are_refused_before_any_work(
         propose(X, Y, q=len(X), preset="selected")
 
 
+def test_options_of_stage_2_are_checked_before_any_work(
+    X: Tensor, Y: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
+    with pytest.raises(ValueError, match=r"`num_updates` .* received -1"):
+        propose(X, Y, q=4, optimize_options={"num_updates": -1})
+
+
 def test_time_budget(X: Tensor, Y: Tensor, make: Make) -> None:
     proposal = make(
         X,
