@@ -31,6 +31,7 @@ from botorch_roma.closed_form import (
     training_gradient,
     training_loss,
 )
+from botorch_roma.conservative import reached_designs
 from botorch_roma.graphs import Recorder
 from botorch_roma.history import FitHistory, rank_correlation
 from botorch_roma.models.roma import RoMAModel
@@ -95,11 +96,12 @@ class Training:
         num_validation: int | None,
         warm_start: bool,
         first_layer: FirstLayer,
+        conservatism: float,
     ) -> None:
         self._start = time.monotonic()  # preparing is a part of the time budget
         self.loss: TrainingLoss = loss
         self.first_layer = first_layer
-        self.noise_std, self.radius = noise_std, radius
+        self.noise_std, self.radius, self.conservatism = noise_std, radius, conservatism
         self.num_ascent_steps = num_ascent_steps if radius > 0 else 0
         self.max_grad_norm = max_grad_norm
         self.models, self.seeds = models, seeds
@@ -362,6 +364,8 @@ class Training:
 
     def _perturbed_gradient(self, Z: Tensor, T: Tensor, V: Tensor | None = None) -> Tensor:
         r"""Ascend inside the ball; the loss there, and in ``gradient`` the clipped gradient."""
+        if self.conservatism:
+            Z = torch.cat([Z, reached_designs(self.theta_views, Z, self.activation)], dim=1)
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
         if self._use_reduced(Z.shape[1]):
@@ -417,6 +421,7 @@ class Training:
             out=self.gradient_views,
             noise_variance=V,
             first=first,
+            conservatism=self.conservatism,
         )
 
     def _gradient_norms(self) -> Tensor:
