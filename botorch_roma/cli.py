@@ -99,6 +99,10 @@ def propose(
     margin: Annotated[
         float, typer.Option(help="Widen the bounds from the data by this fraction of the range.")
     ] = 0.0,
+    min_distance: Annotated[
+        float | None,
+        typer.Option(help="Distance that designs keep from each other, as `distance` counts."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--out", help="Where the candidates go (.csv or .parquet).")
     ] = Path("candidates.csv"),
@@ -123,13 +127,7 @@ def propose(
 
     Ctrl-C ends stage 2 early and writes the designs reached by then.
     """
-    from botorch_roma.files import (
-        check_output,
-        check_suffix,
-        read_frame,
-        rescue_frame,
-        write_frame,
-    )
+    from botorch_roma.files import check_output, check_suffix, read_frame, write_or_rescue
     from botorch_roma.interrupt import finish_on_interrupt
     from botorch_roma.optim.trajectory import Trajectory
     from botorch_roma.page import check_page
@@ -157,6 +155,7 @@ def propose(
             categories=category or (),
             encoding=encoding,
             fixed_features=parse_fixed(fix),
+            optimize_options={} if min_distance is None else {"min_distance": min_distance},
             seed=seed,
             timeout_sec=timeout,
             device=device,
@@ -168,12 +167,7 @@ def propose(
         )
         table = proposal.to_frame()
         with finish_on_interrupt():
-            try:
-                write_frame(table, output, force=force)
-            except OSError as error:
-                if (rescued := rescue_frame(table, output)) is None:
-                    raise
-                raise OSError(f"{error} The designs are in {str(rescued)!r}.") from error
+            write_or_rescue(table, output, force=force)
             if page is not None:
                 try:
                     proposal.to_html(page, data=str(data), warnings=noted, force=force)
@@ -203,11 +197,16 @@ def propose(
     best_rows = table.head(5)
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
     out.print(_frame_table(best_rows, title))
+    apart = summary["median_spacing"]
+    hint = "; much alike, see --min-distance" if (apart or 1.0) < 0.02 else ""
+    others = "" if apart is None else f", to each other {apart:.3g}{hint}"
     out.print(
         f"best measured {summary['best_measured']:.6g}; predicted best "
         f"{summary['best_predicted']:.6g}, median {summary['median_predicted']:.6g} "
         "(what the proxy says outside of its data: no promise)\n"
         f"rank correlation of the proxy on {rows} {correlation:.3f}\n"
+        f"median distance in standard deviations to known designs "
+        f"{summary['median_distance']:.3g}{others}\n"
         f"written to {output}" + (f" and {page}" if page else ""),
         highlight=False,
     )

@@ -33,6 +33,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from botorch_roma.conservative import add_penalty
 from botorch_roma.network import (
     Activation,
     StackedWeights,
@@ -151,19 +152,22 @@ def training_gradient(
     out: StackedWeights,
     noise_variance: Tensor | None = None,
     first: Tensor | None = None,
+    conservatism: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     r"""Mean training loss of each network and its gradient in all weights.
 
     Args:
         weights: The weights of ``S`` networks.
-        Z: Standardised inputs, ``S x N x d``.
+        Z: Standardised inputs, ``S x N x d``; with ``conservatism`` the designs reached from them
+            below, ``S x 2N x d``.
         Y: Standardised targets, ``S x N``.
         loss: See :func:`training_loss`.
         activation: The activation function.
         out: Tensors that receive the gradient, shaped as ``weights``.
         noise_variance: Known variance of the noise in ``Y``, ``S x N``.
-        first: What the first activation is applied to, ``S x N x h``, where it is known. The weight
-            of the first layer is not looked at then, and receives no gradient.
+        first: What the first activation is applied to, a line for each of ``Z``, where it is known.
+            The weight of the first layer is not looked at then, and receives no gradient.
+        conservatism: Weight of the penalty of :mod:`botorch_roma.conservative`.
 
     Returns:
         The loss, shape ``S``, and its gradient in ``first``.
@@ -175,8 +179,11 @@ def training_gradient(
         h.append(value)
         slopes.append(slope)
     mean, raw = (affine(head, h[-1]).squeeze(-1) for head in (weights.mean, weights.log_std))
-    value, d_mean, d_raw = training_loss(mean, raw, Y, loss, noise_variance)
-    e_mean = (d_mean / Y.shape[-1]).unsqueeze(-1)
+    n = Y.shape[-1]
+    value, d_mean, d_raw = training_loss(mean[:, :n], raw[:, :n], Y, loss, noise_variance)
+    if conservatism:
+        value, d_mean, d_raw = add_penalty(value, d_mean, d_raw, mean, conservatism)
+    e_mean = (d_mean / n).unsqueeze(-1)
     back = e_mean * weights.mean.weight
     torch.bmm(e_mean.mT, h[-1], out=out.mean.weight)
     torch.sum(e_mean, dim=1, out=out.mean.bias)
@@ -184,7 +191,7 @@ def training_gradient(
         out.log_std.weight.zero_()
         out.log_std.bias.zero_()
     else:
-        e_raw = (d_raw / Y.shape[-1]).unsqueeze(-1)
+        e_raw = (d_raw / n).unsqueeze(-1)
         back = back + e_raw * weights.log_std.weight
         torch.bmm(e_raw.mT, h[-1], out=out.log_std.weight)
         torch.sum(e_raw, dim=1, out=out.log_std.bias)

@@ -247,6 +247,32 @@ def _check_size(path: Path, needed: int, size: str = "") -> None:
     check_memory(f"The table {str(path)!r}{size}", needed, "keep fewer rows or columns")
 
 
+def write_frame(frame: pd.DataFrame, path: Path, *, force: bool = False) -> None:
+    """Write a CSV or Parquet table atomically.
+
+    Raises:
+        OSError, ValueError: As :func:`check_output` and :func:`check_suffix`.
+    """
+    if check_suffix(path) == ".csv":
+        write_atomically(path, lambda p: frame.to_csv(p, index=False), force=force)
+    else:
+        write_atomically(path, lambda p: frame.to_parquet(p, index=False), force=force)
+
+
+def write_or_rescue(frame: pd.DataFrame, path: Path, *, force: bool = False) -> None:
+    """Write a table that took long to make: where it cannot be written, to a temporary folder.
+
+    Raises:
+        OSError: Says where it is then.
+    """
+    try:
+        write_frame(frame, path, force=force)
+    except OSError as error:
+        if (rescued := rescue_frame(frame, path)) is None:
+            raise
+        raise OSError(f"{error} The designs are in {str(rescued)!r}.") from error
+
+
 def rescue_frame(frame: pd.DataFrame, path: Path) -> Path | None:
     """Write a table, which could not be written to ``path``, to a new folder for temporary files.
 
@@ -262,15 +288,3 @@ def rescue_frame(frame: pd.DataFrame, path: Path) -> Path | None:
             folder.rmdir()
         return None
     return folder / path.name
-
-
-def write_frame(frame: pd.DataFrame, path: Path, *, force: bool = False) -> None:
-    """Write a CSV or Parquet table atomically.
-
-    Raises:
-        OSError, ValueError: As :func:`check_output` and :func:`check_suffix`.
-    """
-    if check_suffix(path) == ".csv":
-        write_atomically(path, lambda p: frame.to_csv(p, index=False), force=force)
-    else:
-        write_atomically(path, lambda p: frame.to_parquet(p, index=False), force=force)

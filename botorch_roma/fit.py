@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from botorch.exceptions.errors import UnsupportedError
 
 from botorch_roma.checkpoint import DEFAULT_INTERVAL, open_checkpoint
 from botorch_roma.closed_form import FirstLayer, TrainingLoss
@@ -51,6 +52,7 @@ def fit_roma_model(
     keep: Keep = "last",
     warm_start: bool = False,
     first_layer: FirstLayer = "auto",
+    conservatism: float = 0.0,
     timeout_sec: float | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_interval: float = DEFAULT_INTERVAL,
@@ -87,6 +89,10 @@ def fit_roma_model(
         first_layer: How the weights of the first layer ascend: ``"dense"``, ``"reduced"`` to the
             span of the minibatch, or ``"auto"``: reduced where the inputs are more than twice as
             many as hidden units and rows together. The result is the same but for rounding.
+        conservatism: Weight of a conservative penalty after [Trabucco2021coms]_, which is added to
+            the loss: what the mean promises more at designs that a few steps up the network reach
+            from the data than at the data, in standard deviations of the outcome. See
+            :mod:`botorch_roma.conservative`; 0 leaves it out. The validation loss is without it.
         timeout_sec: Time budget in seconds. It ends before a minibatch that would not fit, but for
             the first, and the best state so far is kept.
         checkpoint: A file to save the training to as it goes on, and to go on from where it is
@@ -104,7 +110,8 @@ def fit_roma_model(
         InputDataError: If ``num_validation`` leaves fewer than two rows to train on; a damaged
             checkpoint.
         ModelFittingError: If the loss becomes non-finite; the model is left as it was.
-        UnsupportedError: For ``"listnet"`` and a model with known noise variances.
+        UnsupportedError: For ``"listnet"`` and a model with known noise variances, or
+            ``conservatism``.
 
     Example:
         >>> history = fit_roma_model(model, epochs=50, seed=0)
@@ -194,8 +201,14 @@ def _fit(
     check_choice("keep", keep, get_args(Keep))
     if options["noise_std"] is None:
         options["noise_std"] = NOISE_LENGTH / models[0].network.input_dim ** 0.5
-    for name in ("noise_std", "radius"):
+    for name in ("noise_std", "radius", "conservatism"):
         check_float(name, options[name])
+    if options["conservatism"] and options["loss"] == "listnet":
+        raise UnsupportedError(
+            f"`conservatism` is {options['conservatism']}, a penalty in standard deviations of the "
+            "outcome, and `loss` is 'listnet', whose predictions have no scale while it trains; "
+            "train with 'nll' or 'squared_error', or leave it at 0."
+        )
     for name in ("lr", "max_grad_norm"):
         check_float(name, options[name], exclusive=True)
     check_int("num_ascent_steps", options["num_ascent_steps"], minimum=0)

@@ -36,6 +36,7 @@ class Proposal:
         distance: Distance to the nearest known design, ``q``, in standard deviations of the
             data per input (root mean square over the inputs that the proxy sees: the encoded ones,
             where there is an encoding); 0, but for rounding, for a known design.
+        spacing: Distance to the nearest other candidate, ``q``, likewise; infinite for one alone.
         model: The fitted model.
         history: History of stage 1.
         trajectory: Record of stage 2, if one was asked for.
@@ -56,6 +57,7 @@ class Proposal:
     mean: Tensor
     std: Tensor
     distance: Tensor
+    spacing: Tensor
     model: RoMAModel
     history: FitHistory
     trajectory: Trajectory | None
@@ -119,6 +121,7 @@ class Proposal:
             "best_predicted": float(self.mean[0]),
             "median_predicted": float(self.mean.median()),
             "median_distance": float(self.distance.median()),
+            "median_spacing": float(self.spacing.median()) if len(self.spacing) > 1 else None,
             "rank_correlation": None if math.isnan(correlation) else correlation,  # NaN is no JSON
             "held_out": len(self.history.validation_indices),
             "seed": self.seed,

@@ -32,6 +32,7 @@ from botorch_roma.latent import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
 from botorch_roma.optim.optimize import optimize_acqf_roma
+from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.proposal import Proposal
@@ -184,6 +185,8 @@ def propose(
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
     _check_number(q, table, optimize_options or {})
+    # refused now, not after hours of training
+    RoMAOptions.from_mapping({**preset.optimize, **(optimize_options or {})})
     if preset.select is not None:
         check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
@@ -264,6 +267,7 @@ def propose(
         mean=sign * values,
         std=std,
         distance=nearest_distance(candidates, model),
+        spacing=nearest_other(candidates, model),
         model=model,
         history=history,
         trajectory=trajectory,
@@ -305,6 +309,17 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
             exact = torch.linalg.vector_norm(designs - known[column], dim=1)
             nearest = torch.minimum(nearest, exact)
     return nearest / max(float(varies.sum()), 1.0) ** 0.5
+
+
+def nearest_other(X: Tensor, model: RoMAModel) -> Tensor:
+    r"""Distance of each of ``n x d`` designs to the nearest other one, ``n``; measured likewise."""
+    if hasattr(model, "input_transform"):
+        X, model = model.transform_inputs(X), model.encoded()
+    scale = input_scale(model)
+    varies = scale > 0
+    points = X[:, varies] / (scale[varies] * max(float(varies.sum()), 1.0) ** 0.5)
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return distance.fill_diagonal_(torch.inf).amin(dim=1)
 
 
 def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:

@@ -1,5 +1,5 @@
 r"""
-The adaptation of RoMA written as plainly as possible, by double backward through autograd.
+The adaptation of RoMA and the conservative penalty as plainly as possible, by autograd.
 
 This is the specification that :mod:`botorch_roma.closed_form` is tested against, and the reference
 point of the speed benchmark; the package itself does not use it. One candidate at a time, one
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from botorch_roma.closed_form import Loss, head_gradient, settle_label
+from botorch_roma.conservative import NUM_STEPS, STEP_LENGTH
 from botorch_roma.network import Activation, StackedWeights
 
 
@@ -72,3 +73,34 @@ def reference_adapt(
             for t, g, c in zip(tensors, gradients, center, strict=True)
         ]
     return StackedWeights.from_tensors([t.detach() for t in tensors])
+
+
+def reference_reached(weights: StackedWeights, z: Tensor, activation: Activation) -> Tensor:
+    r"""Where plain steps up one network lead from one point ``z`` of shape ``d``."""
+    for _ in range(NUM_STEPS):
+        z = z.detach().requires_grad_(True)
+        mean, _ = reference_forward(weights, z, activation)
+        (gradient,) = torch.autograd.grad(mean, z)
+        z = z + STEP_LENGTH * len(z) ** 0.5 * gradient
+    return z.detach()
+
+
+def reference_penalty(
+    weights: StackedWeights, climbed: StackedWeights, Z: Tensor, activation: Activation
+) -> Tensor:
+    r"""The conservative penalty of one network for ``N x d`` points, with the weight 1.
+
+    Args:
+        weights: The weights that predict.
+        climbed: The weights that the steps climb.
+        Z: Standardised inputs.
+        activation: The activation function.
+    """
+    gaps = []
+    for z in Z:
+        reached, _ = reference_forward(
+            weights, reference_reached(climbed, z, activation), activation
+        )
+        here, _ = reference_forward(weights, z, activation)
+        gaps.append(reached - here)
+    return torch.stack(gaps).mean()

@@ -23,6 +23,7 @@ from botorch.exceptions.errors import ModelFittingError, UnsupportedError
 from botorch.logging import logger
 from torch import Tensor
 
+from botorch_roma.calibration import standardize_head, variance_scale
 from botorch_roma.checkpoint import Checkpoint
 from botorch_roma.closed_form import (
     FirstLayer,
@@ -30,10 +31,11 @@ from botorch_roma.closed_form import (
     training_gradient,
     training_loss,
 )
+from botorch_roma.conservative import reached_designs
 from botorch_roma.graphs import Recorder
 from botorch_roma.history import FitHistory, rank_correlation
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.network import StackedWeights, soft_bound_log_std, stacked_heads
+from botorch_roma.network import StackedWeights, stacked_heads
 from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.rows import StandardizedRows, joined, standardized_outcomes, standardized_tables
@@ -88,11 +90,12 @@ class Training:
         num_validation: int | None,
         warm_start: bool,
         first_layer: FirstLayer,
+        conservatism: float,
     ) -> None:
         self._start = time.monotonic()  # preparing is a part of the time budget
         self.loss: TrainingLoss = loss
         self.first_layer = first_layer
-        self.noise_std, self.radius = noise_std, radius
+        self.noise_std, self.radius, self.conservatism = noise_std, radius, conservatism
         self.num_ascent_steps = num_ascent_steps if radius > 0 else 0
         self.max_grad_norm = max_grad_norm
         self.models, self.seeds = models, seeds
@@ -351,6 +354,8 @@ class Training:
 
     def _perturbed_gradient(self, Z: Tensor, T: Tensor, V: Tensor | None = None) -> Tensor:
         r"""Ascend inside the ball; the loss there, and in ``gradient`` the clipped gradient."""
+        if self.conservatism:
+            Z = torch.cat([Z, reached_designs(self.theta_views, Z, self.activation)], dim=1)
         self.perturbed.copy_(self.theta)
         lengths = step_lengths(self.theta_views, self.radius, self.num_ascent_steps)
         if self._use_reduced(Z.shape[1]):
@@ -406,6 +411,7 @@ class Training:
             out=self.gradient_views,
             noise_variance=V,
             first=first,
+            conservatism=self.conservatism,
         )
 
     def _gradient_norms(self) -> Tensor:
@@ -443,41 +449,17 @@ class Training:
         return value.mean(dim=-1).flatten(), sum(scores) / len(scores)
 
     def _variance_scale(self, m: int) -> Tensor:
-        r"""Factor ``c`` of the head variance that calibrates each output on the held-out rows.
-
-        With the ensemble's spread and the known noise on top, ``mean(residual^2 / (c * head +
-        spread + noise)) = 1``, which falls in ``c``: solved by bisection. Where these are too wide
-        by themselves ``c`` is left tiny.
-        """
+        r"""Factor of the head variance that calibrates each output on the held-out rows."""
         mean, raw = self._predict(m)
         _, T, V, _ = self.validation[m]
-        head = torch.exp(2.0 * soft_bound_log_std(raw)).mean(dim=0)
-        spread = mean.var(dim=0, correction=0) if self.members > 1 else torch.zeros_like(head)
-        if V is not None:
-            spread = spread + V.mT
-        squares = (T.mT - mean.mean(dim=0)).square()
-        low = torch.full_like(head[:, :1], 1e-6)
-        high = (squares / head).mean(dim=-1, keepdim=True).clamp_min(1e-6)  # right without spread
-        for _ in range(60 if spread.any() else 0):
-            middle = (low + high) / 2
-            too_small = (squares / (middle * head + spread)).mean(dim=-1, keepdim=True) > 1
-            low, high = torch.where(too_small, middle, low), torch.where(too_small, high, middle)
-        return high.squeeze(-1)
+        return variance_scale(mean, raw, T, V)
 
     def _standardize_outputs(self, m: int) -> None:
-        r"""Give what each network of model ``m`` predicts for its data mean 0 and deviation 1.
-
-        A ranking loss leaves both free, and stage 2 counts in standard deviations of the outcome.
-        """
+        r"""Give what each network of model ``m`` predicts for its data mean 0 and deviation 1."""
         every = -(-self.num_rows // MAX_PREDICTED_ROWS)
         parts = self.rows[m, ::every].split(PREDICTED_ROWS)
         mean = torch.cat([self._predict_at(m, self.Z[rows])[0] for rows in parts], dim=-1)
-        mean = mean.flatten(end_dim=1)
-        head = self._weights(m).mean
-        std = mean.std(dim=-1, correction=0, keepdim=True)
-        std = torch.where(std > 0, std, torch.ones_like(std))
-        head.bias.sub_(mean.mean(dim=-1, keepdim=True)).div_(std)
-        head.weight.div_(std.unsqueeze(-1))
+        standardize_head(self._weights(m).mean, mean.flatten(end_dim=1))
 
     def write_back(self) -> None:
         """Copy weights and calibration into the models, now that nothing can fail."""

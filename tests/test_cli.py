@@ -228,6 +228,16 @@ def test_bounds_fix_ignore_margin(tmp_path: Path) -> None:
     assert table["p=q"].between(-3.0, 20.0).all()
 
 
+def test_designs_that_keep_a_distance(data: str) -> None:
+    command = ("propose", data, "--objective", "y", "--num", "8", "--force")
+    summary = strict_json(invoke(*command, "--min-distance", "0.1", "--json"))
+    assert summary["settings"]["optimize"]["min_distance"] == 0.1
+    assert "min_distance" not in strict_json(invoke(*command, "--json"))["settings"]["optimize"]
+    text = invoke(*command)
+    assert f"to known designs {summary['median_distance']:.3g}, to each other " in text
+    assert "much alike" not in text
+
+
 def test_seed_and_preset(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     preset = presets.Preset("paper", {"hidden_sizes": (4,)}, {"epochs": 1}, OPTIMIZE)
     monkeypatch.setitem(presets._FACTORIES, "paper", lambda *_: preset)
@@ -438,6 +448,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
     ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
+    ("--objective y --num 2 --min-distance -1", r"`min_distance` .* above 0, received -1\.0"),
     ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
     ("--objective y --timeout 0", r"`timeout_sec` .* received 0\.0"),
     ("--objective y --device abacus", "`device` must be a device .* received 'abacus'"),

@@ -123,12 +123,18 @@ def test_adaptation(
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("loss", ["nll", "squared_error", "listnet"])
+@pytest.mark.parametrize(
+    ("loss", "conservatism"),
+    [("nll", 0.0), ("squared_error", 0.0), ("listnet", 0.0), ("nll", 0.5), ("squared_error", 0.5)],
+)
 @pytest.mark.parametrize("d", [6, 400])  # 400: the first layer ascends in the span of the batch
-def test_training(gpu: torch.device, d: int, loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training(
+    gpu: torch.device, d: int, loss: Any, conservatism: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def trained() -> list[Tensor]:
         model = make_model(gpu, d, hidden_sizes=(16, 16), num_members=2)
-        fit_roma_model(model, seed=0, epochs=3, batch_size=64, loss=loss)
+        options = {"seed": 0, "epochs": 3, "batch_size": 64, "conservatism": conservatism}
+        fit_roma_model(model, loss=loss, **options)
         return [*model.network.tensors]
 
     replayed = trained()

@@ -129,15 +129,21 @@ def test_model(model: RoMAModel, batch: list[int], q: int) -> None:
 
 
 @few
-@given(model=models(), seed=seeds, keep=st.sampled_from(["last", "best"]))
-def test_fit(model: RoMAModel, seed: int, keep: Any) -> None:
+@given(
+    model=models(),
+    seed=seeds,
+    keep=st.sampled_from(["last", "best"]),
+    conservatism=st.sampled_from([0.0, 0.5]),
+)
+def test_fit(model: RoMAModel, seed: int, keep: Any, conservatism: float) -> None:
+    options = {**FIT, "keep": keep, "conservatism": conservatism}
     twin, other = copy.deepcopy(model), copy.deepcopy(model)
     data = model.train_X.clone()
-    history = fit_roma_model(model, seed=seed, keep=keep, **FIT)
+    history = fit_roma_model(model, seed=seed, **options)
     torch.rand(3)  # the global generator plays no part
-    assert fit_roma_model(twin, seed=seed, keep=keep, **FIT).loss == history.loss
+    assert fit_roma_model(twin, seed=seed, **options).loss == history.loss
     assert equal(model, twin)
-    fit_roma_model(other, seed=seed + 1, keep=keep, **FIT)
+    fit_roma_model(other, seed=seed + 1, **options)
     assert not equal(model, other)
     assert model.is_fitted
     assert torch.equal(model.train_X, data)

@@ -38,6 +38,7 @@ def test_summary(frame: pd.DataFrame, make: Make) -> None:
     assert summary["best_predicted"] == proposal.mean[0].item()
     assert summary["median_predicted"] == proposal.mean.median().item()
     assert summary["median_distance"] == proposal.distance.median().item()
+    assert summary["median_spacing"] == proposal.spacing.median().item()
     assert (summary["num"], summary["rows"], summary["seed"]) == (4, 30, 4)
     assert (summary["objective"], summary["direction"]) == ("y", "maximize")
     assert summary["fixed"] == {"a": 0.5, "k": "two"}

@@ -658,6 +658,20 @@ def test_distance_by_brute_force(X: Tensor, Y: Tensor, make: Make) -> None:
         assert distance.item() == pytest.approx(nearest, rel=1e-9)
 
 
+def test_spacing_by_brute_force(X: Tensor, Y: Tensor, make: Make, of_words: Proposal) -> None:
+    constant = torch.full_like(Y, 3.0)
+    with pytest.warns(InputDataWarning, match="never vary"):
+        proposal = make(torch.cat([X, constant], dim=1), Y)
+    Z = proposal.candidates[:, :3] / X.std(dim=0, correction=0)
+    for i, spacing in enumerate(proposal.spacing):
+        others = torch.cat([Z[:i], Z[i + 1 :]])
+        assert spacing.item() == pytest.approx((others - Z[i]).square().mean(1).sqrt().min().item())
+    assert bool((of_words.spacing > 0).all())
+    alone = make(X, Y, q=1)
+    assert alone.spacing.tolist() == [float("inf")]
+    assert alone.summary()["median_spacing"] is None
+
+
 def test_distance_of_many(X: Tensor, Y: Tensor, make: Make) -> None:
     model = make(X, Y).model
     many = X.repeat(5, 1) + 1e-3 * X.std(dim=0, correction=0)
@@ -727,6 +741,14 @@ def test_too_few_rows_to_select_are_refused_before_any_work(
     monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
     with pytest.raises(InputDataError, match=rf"leaves .* of {len(X)} rows to start {len(X)}"):
         propose(X, Y, q=len(X), preset="selected")
+
+
+def test_options_of_stage_2_are_checked_before_any_work(
+    X: Tensor, Y: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
+    with pytest.raises(ValueError, match=r"`num_updates` .* received -1"):
+        propose(X, Y, q=4, optimize_options={"num_updates": -1})
 
 
 def test_time_budget(X: Tensor, Y: Tensor, make: Make) -> None:

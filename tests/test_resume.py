@@ -98,6 +98,7 @@ class TestFit:
             ({}, 2),
             ({"keep": "best", "noise_std": 0.0}, 3),
             ({"loss": "listnet", "first_layer": "reduced"}, 7),
+            ({"conservatism": 0.5}, 5),
         ],
     )
     def test_killed_or_not(
@@ -142,6 +143,7 @@ class TestFit:
             ({"seed": 4}, "`seed` is 4 and was 3"),
             ({"epochs": None}, "`epochs` is None and was 4"),
             ({"keep": "best"}, "`keep` is 'best' and was 'last'"),
+            ({"conservatism": 0.5}, r"`conservatism` is 0\.5 and was 0\.0"),
         ],
     )
     def test_other_settings(self, tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -156,14 +156,11 @@ class Method:
 #: What RoMA adds to plain gradient ascent on a plainly trained proxy, in the paper's order.
 COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "cap", "adam")
 
-#: Options of stage 2 that came later than stored runs, whose settings do not hold them.
-LATER_OPTIONS: tuple[str, ...] = (
-    "local_search_rounds",
-    "early_stop",
-    "reuse_steps",
-    "max_spread",
-    "min_distance",
-)
+#: Options of both stages that came later than stored runs, whose settings do not hold them.
+LATER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "fit": ("conservatism",),
+    "optimize": ("local_search_rounds", "early_stop", "reuse_steps", "max_spread", "min_distance"),
+}
 
 #: How often the weights of all candidates are there in stage 2, at most.
 WEIGHT_COPIES: int = 2
@@ -223,9 +220,10 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        for name in LATER_OPTIONS:
-            if not settings["optimize"][name]:
-                del settings["optimize"][name]
+        for stage, names in LATER_OPTIONS.items():
+            for name in names:
+                if not settings[stage][name]:
+                    del settings[stage][name]
         if task.vocabulary is not None:
             settings["encoding"] = preset.encoding
             if preset.encoding == "latent":

@@ -154,11 +154,13 @@ def _tiles(run: Run) -> str:
     summary = run.summary
     correlation, held_out = summary["rank_correlation"], summary["held_out"]
     where = f"on {held_out} held-out rows" if held_out else "on the training rows"
+    spacing = summary.get("median_spacing")
     tiles = {
         "best measured": _number(summary["best_measured"]),
         "best predicted": _number(summary["best_predicted"]),
         "median predicted": _number(summary["median_predicted"]),
         "median distance to known designs": _number(summary["median_distance"]),
+        "median distance to each other": "none" if spacing is None else _number(spacing),
         f"rank correlation {where}": "none" if correlation is None else f"{correlation:.3f}",
     }
     cells = "".join(

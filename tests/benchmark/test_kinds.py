@@ -18,6 +18,7 @@ from botorch_roma.benchmark.kinds import COMPONENTS, BaselineMethod, ProxyCache,
 from botorch_roma.benchmark.methods import METHODS
 from botorch_roma.latent import Vocabulary
 from botorch_roma.optim.initializers import distinct_keys
+from botorch_roma.presets import get_preset
 
 NAMES = [m.name for m in METHODS.values() if m.family in ("trivial", "roma")]
 VECTORS = [n for n in NAMES if not METHODS[n].discrete]
@@ -110,9 +111,19 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
     settings = RoMAMethod("fast").settings(task)
     assert "copy" not in settings["model"]
     assert not [name for part in settings.values() for name in part if "checkpoint" in name]
-    later = {"weight_form", *module.LATER_OPTIONS}
-    assert not later & set(settings["optimize"])
+    assert "weight_form" not in settings["optimize"]
+    for stage, names in module.LATER_OPTIONS.items():
+        assert not set(names) & set(settings[stage])
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
+
+
+def test_a_later_option_in_use_is_a_part_of_the_settings(
+    task: OfflineTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = get_preset("fast", num_rows=task.X.shape[0])
+    changed = replace(preset, fit={**preset.fit, "conservatism": 0.5})
+    monkeypatch.setattr(module, "get_preset", lambda *args, **kwargs: changed)
+    assert RoMAMethod("fast").settings(task)["fit"]["conservatism"] == 0.5
 
 
 def test_methods_share_a_proxy(task: OfflineTask, monkeypatch: pytest.MonkeyPatch) -> None:

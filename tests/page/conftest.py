@@ -52,6 +52,7 @@ def make_run() -> Callable[..., Run]:
             "best_predicted": mean[0].item(),
             "median_predicted": mean.median().item(),
             "median_distance": distance.median().item(),
+            "median_spacing": 0.125,
             "rank_correlation": 0.5,
             "held_out": 6,
             "seed": 3,
