@@ -55,8 +55,8 @@ def run_benchmark(
             used as it is.
         batch_seeds: Most seeds that a method runs in one computation, where it can: RoMA, unless it
             trains a latent space or selects options for each seed, and without ``num_positions``.
-            Each seed gives what it gives alone up to rounding, which a long training in single
-            precision amplifies, and is stored as such; an interrupted batch is lost. None for
+            Each seed gives what it gives alone up to rounding, which a long training amplifies
+            until it can be seen, and is stored as such; an interrupted batch is lost. None for
             ``num_seeds / num_workers``, as far as half of the free memory goes: results depend on
             ``num_workers`` then, to the same extent. By default one by one.
         num_positions: Score this many batches on the way to the candidates beside them, where a
