@@ -99,7 +99,7 @@ def run_job(job: Job) -> list[Record]:
     latent space cannot be fitted) gives a record without values, with the reason in ``refused``.
 
     Returns:
-        One record for each method and seed: besides what identifies it and its figures,
+        One record for each method and seed. Besides what identifies it and its figures it has
         ``batch_seeds``, the number of seeds in its computation. The seconds are its time divided by
         that, ``peak_memory_mb`` is that of all of them.
 

@@ -263,7 +263,7 @@ class RoMAModel(ProxyModel):
             ``E x batch x q x m`` in the space of the (transformed) outcome.
 
         Raises:
-            InputDataError: As by :meth:`posterior`.
+            InputDataError: As by ``posterior``.
         """
         means, _ = self._member_moments(self.standardize_inputs(X))
         means = means * self.y_std + self.y_mean
