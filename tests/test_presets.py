@@ -39,7 +39,9 @@ OPTIMIZE = {
     "num_adaptation_steps": 100,
     "alpha": 1.0,
     "num_updates": 500,
+    "max_spread": None,
     "reencode_every": None,
+    "min_distance": None,
     "early_stop": False,
     "reuse_steps": 0,
     "local_search_rounds": 0,
@@ -165,7 +167,9 @@ def test_functions_by_themselves() -> None:
         "lr": None,
         "num_updates": 300,
         "region": 4.0,
+        "max_spread": None,
         "reencode_every": None,
+        "min_distance": None,
         "local_search_rounds": 0,
     }
 
