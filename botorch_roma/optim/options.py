@@ -55,7 +55,7 @@ class RoMAOptions:
         max_spread: A step that would lead to where the members of an ensemble differ by more is not
             taken: the standard deviation of what the fitted members predict, in standard
             deviations of the outcome. None takes all steps. Needs at least two members; not in the
-            paper.
+            paper. The finishing local search does not look at it.
         reencode_every: After this many updates every candidate is decoded and encoded again,
             which keeps it where the encoding stands for designs. Needs a model with an encoding;
             None for never.
