@@ -100,7 +100,7 @@ def preset_of(changes: dict[str, Any], task: OfflineTask) -> Preset:
 
 def fitted(changes: dict[str, Any], task: OfflineTask, seed: int, proxies: ProxyCache) -> RoMAModel:
     """The proxy; fewer members than five are the first of the five, as each is trained alone."""
-    model, _ = proxies.get(task, preset_of(changes, task), seed)
+    [(model, _)] = proxies.get(task, preset_of(changes, task), [seed])
     count = changes.get("members")
     return model if count is None else model.subset_members([*range(count)])
 
