@@ -8,6 +8,7 @@ Medians of 15 adaptations of 128 candidates, and a run of both stages twice, all
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,10 +54,10 @@ def whole_run(place: Place) -> None:
         call = replayed if name == "replayed" else lambda self, function, *inputs: function(*inputs)
         Recorder.__call__ = call  # type: ignore[method-assign]
         model = RoMAModel(X, Y, seed=0)
-        fit = seconds(lambda m=model: fit_roma_model(m, seed=0, epochs=EPOCHS), device)
+        fit = seconds(partial(fit_roma_model, model, seed=0, epochs=EPOCHS), device)
         acq = PosteriorMean(model)
         optimize = seconds(
-            lambda a=acq: optimize_acqf_roma(a, bounds, q=128, num_updates=UPDATES), device
+            partial(optimize_acqf_roma, acq, bounds, q=128, num_updates=UPDATES), device
         )
         print(f"| {name} | {fit:.2f} | {optimize:.2f} |", flush=True)
 

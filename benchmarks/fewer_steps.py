@@ -91,7 +91,7 @@ def main(
     for task_name in tasks or ["tfbind8", "superconductor"]:
         task, proxies = TaskSpec(task_name).load(), ProxyCache()
         view = task.without_oracle()
-        proxies.get(view, RoMAMethod("fast").preset(view), 0)
+        proxies.get(view, RoMAMethod("fast").preset(view), [0])
         times = update_times(view, proxies, radius)
         for name, changes in ROWS.items():
             scores, falls = [], []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +32,7 @@ app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0])
 Output = Annotated[Path | None, typer.Option(help="Folder for the tables.")]
 LETTERS = "ACGT"
 PRESET = "fast"
-QUICK = {
+QUICK: dict[str, Any] = {
     "preset": PRESET,
     "fit_options": {"epochs": 1},
     "optimizer_options": {"num_updates": 1},
@@ -39,7 +40,11 @@ QUICK = {
 
 
 def _report(name: str, runs: pd.DataFrame, table: pd.DataFrame, output: Path | None) -> None:
-    rows = [table.columns, ["---"] * table.shape[1], *table.itertuples(index=False)]
+    rows: list[Iterable[Any]] = [
+        table.columns,
+        ["---"] * table.shape[1],
+        *table.itertuples(index=False),
+    ]
     cells = [[_cell(c) for c in row] for row in rows]
     text = "\n".join(f"| {' | '.join(row)} |" for row in cells)
     print(f"\n{text}")
@@ -131,7 +136,7 @@ def tfbind8(seeds: int = 8, data_dir: Path | None = None, output: Output = None)
             }
         )
         print(runs[-1], flush=True)
-    spec = TaskSpec("tfbind8", data_dir=data_dir)
+    spec = TaskSpec("tfbind8", data_dir=None if data_dir is None else str(data_dir))
     direct = run_benchmark(spec, methods=[PRESET], num_seeds=seeds)
     for row in direct.to_dict("records"):
         runs.append(

@@ -34,7 +34,7 @@ def write_table(task_name: str, path: Path) -> list[str]:
         frame = pd.DataFrame(task.X.numpy()).add_prefix("x")
         options = []
     else:
-        frame = pd.DataFrame({"site": task.vocabulary.detokenize(task.X.long())})
+        frame = pd.DataFrame({"site": task.vocabulary.to_strings(task.X)})
         options = ["--sequence", "site"]
     frame.assign(y=task.Y[:, 0].numpy()).to_csv(path, index=False)
     return options

@@ -76,12 +76,11 @@ def measure(folder: str, mapped: bool, epochs: int, updates: int, results: objec
     warnings.simplefilter("ignore")
     X, Y = (torch.from_numpy(np.load(Path(folder, f), mmap_mode="c")) for f in ("X.npy", "Y.npy"))
     fit_roma_model(RoMAModel(X[:64].clone(), Y[:64].clone()), epochs=1, seed=0)  # libraries are up
-    options = {"copy": False} if mapped else {}
     peaks: dict[str, float] = {}
     base = anonymous_bytes()
     with peak_over(base, peaks, "model"):
         start = time.perf_counter()
-        model = RoMAModel(X, Y, **options)
+        model = RoMAModel(X, Y, copy=not mapped)
         model_seconds = time.perf_counter() - start
     with peak_over(base, peaks, "stage 1"):
         history = fit_roma_model(model, epochs=epochs, batch_size=BATCH_SIZE, seed=0)

@@ -90,11 +90,11 @@ def main(
             print(name, seed, record["full_100"], record["full_50"], flush=True)
     runs = pd.DataFrame(run for run in read(store) if run["task"] == task)
     lines = ["| row | seeds | 100th | 50th | distinct | s |", "|---|---|---|---|---|---|"]
-    for name, group in runs.groupby("row", sort=False):
+    for row, group in runs.groupby("row", sort=False):
         cells = [f"{group[c].mean():.3f} ± {group[c].std():.3f}" for c in ("full_100", "full_50")]
         means = [group["num_distinct"].mean(), group["optimize_seconds"].mean()]
         lines.append(
-            f"| {name} | {len(group)} | {' | '.join(cells)} | "
+            f"| {row} | {len(group)} | {' | '.join(cells)} | "
             + " | ".join(f"{m:.0f}" for m in means)
             + " |"
         )

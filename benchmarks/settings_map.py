@@ -150,17 +150,18 @@ def run(
                 start = time.process_time()
                 model = fitted(changes, task.without_oracle(), seed, proxies)
                 trained = time.process_time()
+                scores = along(changes, task, model)
                 row = {
                     "task": name,
                     "seed": seed,
                     "changes": changes,
-                    "scores": along(changes, task, model),
+                    "scores": scores,
                     "fit_seconds": round(trained - start, 1),
                     "optimize_seconds": round(time.process_time() - trained, 1),
                 }
                 with store.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                print(row["task"], seed, changes, list(row["scores"].values())[-1], flush=True)
+                print(name, seed, changes, list(scores.values())[-1], flush=True)
 
 
 def table(store: Path) -> pd.DataFrame:

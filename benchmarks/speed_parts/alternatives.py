@@ -20,7 +20,7 @@ from .timing import Place, in_turn
 
 LOOP = 8  # candidates that the autograd loop is timed on; it handles one at a time
 LOOP_STEPS, OTHER_STEPS = 5, 10  # a step of these takes as long as any other
-OPTIONS = {"radius": 0.02, "alpha": 1.0}
+OPTIONS: dict[str, Any] = {"radius": 0.02, "alpha": 1.0}
 MAX_BYTES = 3e9  # what an alternative may need
 MAX_LOOP_WIDTH = 512
 GUESS = 8e9  # bytes a second, only to choose a number of steps that takes a second or two
@@ -102,7 +102,8 @@ def layouts(adapted: AdaptedRoMAModel) -> list[Layout]:
     return [
         Layout(
             "factored" if isinstance(layer, FactoredLayer) else "dense",
-            *layer.weight.shape[1:],
+            layer.weight.shape[1],
+            layer.weight.shape[2],
             i == 0 and adapted.basis is not None,
         )
         for i, layer in enumerate(adapted.weights.hidden)

@@ -124,8 +124,9 @@ def run_calibration(
     points = []
     for case in sizes.cases(place):
         work = Work(case, place)
-        alternatives = {"dense": work.dense(), "factored": work.factored()}
-        assert alternatives["dense"] is not None
+        dense = work.dense()
+        assert dense is not None
+        alternatives = {"dense": dense, "factored": work.factored()}
         times = per_step(alternatives, place, case.steps, repeats=repeats, budget=budget)
         points.append(Point(case, times["dense"], times["factored"]))
         shown = {name: round_to(1e3 * t) for name, t in times.items()}

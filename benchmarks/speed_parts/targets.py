@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from botorch.acquisition import PosteriorMean
@@ -159,7 +160,12 @@ class Targets:
         model = RoMAModel(X, X.sum(dim=-1, keepdim=True).sin(), hidden_sizes=(sizes.narrow,) * 2)
         model.to(place.device)
         Z, T = (t[held_out:] for t in (model.standardize_inputs(X), model.train_Y[:, 0]))
-        settings = {"noise_std": 0.2, "radius": 0.005, "num_ascent_steps": k, "batch_size": sizes.B}
+        settings: dict[str, Any] = {
+            "noise_std": 0.2,
+            "radius": 0.005,
+            "num_ascent_steps": k,
+            "batch_size": sizes.B,
+        }
         weights, activation = model.network.weights.map(torch.clone), model.network.activation
         alternatives: dict[str, Callable[[], object]] = {
             "package": lambda: fit_roma_model(
@@ -178,7 +184,8 @@ class Targets:
 
     def _seeds(self) -> None:
         sizes, place = self.sizes, self.place
-        one, many = [], []
+        one: list[tuple[float, float]] = []
+        many: list[tuple[float, float]] = []
         for num in (1, sizes.seeds, 1):
             (one if num == 1 else many).append(whole_runs(num, sizes, place))
         single, several = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from botorch.acquisition import PosteriorMean
 
@@ -29,11 +31,9 @@ def run_whole(place: Place, report: Report, *, smoke: bool = False) -> None:
         model = RoMAModel(X, Y, **preset.model).to(place.device)
         report.progress(f"{place}: whole run, {name}")
         with peak_memory() as peak:
-            one = seconds(lambda m=model, f=fit: fit_roma_model(m, seed=0, **f), place.device)
+            one = seconds(partial(fit_roma_model, model, seed=0, **fit), place.device)
             acq = PosteriorMean(model)
-            two = seconds(
-                lambda a=acq, o=optimize: optimize_acqf_roma(a, bounds, q, **o), place.device
-            )
+            two = seconds(partial(optimize_acqf_roma, acq, bounds, q, **optimize), place.device)
         memory = "-" if peak.megabytes is None else f"{peak.megabytes / 1024:.2f}"
         rows.append([name, f"{one:.1f}", f"{two:.1f}", f"{one + two:.1f}", memory])
     report.heading(f"Whole run ({place})")
