@@ -16,7 +16,10 @@ def parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
         lower, separator, upper = value.partition(":")
         if not separator:
             raise ValueError(f"`--bounds` must be {form}, received {text!r}.")
-        parsed[column] = (_number("--bounds", lower, form), _number("--bounds", upper, form))
+        try:
+            parsed[column] = (float(lower), float(upper))
+        except ValueError:
+            raise ValueError(f"`--bounds` must be {form}, received {text!r}.") from None
     return parsed
 
 
@@ -42,10 +45,3 @@ def _split(option: str, text: str, form: str) -> tuple[str, str]:
     if not separator or not column:
         raise ValueError(f"`{option}` must be {form}, received {text!r}.")
     return column, value
-
-
-def _number(option: str, text: str, form: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"`{option}` must be {form}, received {text!r}.") from None

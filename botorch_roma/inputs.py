@@ -156,11 +156,12 @@ def input_bounds(
 
     Raises:
         InputDataError: For unknown columns and columns of texts.
-        ValueError: For malformed bounds, and a margin beside those of an encoding.
+        ValueError: For malformed bounds, fixed values outside of them, and a margin that is too
+            large, or beside the bounds of an encoding.
     """
     X = table.X
     if isinstance(bounds, Tensor):
-        return check_bounds(bounds.to(X), X.shape[1])
+        return _check_fixed(check_bounds(bounds.to(X), X.shape[1]), fixed, table)
     if isinstance(encoding, Encoding):
         if margin:
             raise ValueError(
@@ -188,9 +189,26 @@ def input_bounds(
                 f"`{argument}` names a column of texts, received {pair!r}; only numbers have "
                 "bounds."
             )
-        both = box.new_tensor([_finite(argument, lower), _finite(argument, upper)])
-        box[:, column.start] = both
-    return check_bounds(box, X.shape[1])
+        low, high = _finite(argument, lower), _finite(argument, upper)
+        if low > high:
+            raise ValueError(
+                f"`{argument}` must be (lower, upper) with lower <= upper, received {pair!r}."
+            )
+        box[:, column.start] = box.new_tensor([low, high])
+    return _check_fixed(check_bounds(box, X.shape[1]), fixed, table)
+
+
+def _check_fixed(box: Tensor, fixed: Mapping[int, float], table: Table) -> Tensor:
+    """Refuse fixed values out of their bounds: before stage 1, and by the name of the column."""
+    names = {c.start: c.name for c in table.parts}
+    for i, value in fixed.items():
+        # what is no column is refused by stage 2, which knows its columns
+        if i in names and not box[0, i] <= value <= box[1, i]:
+            raise ValueError(
+                f"`fixed_features[{names[i]!r}]` must lie within its bounds "
+                f"[{box[0, i].item():g}, {box[1, i].item():g}], received {value:g}; change either."
+            )
+    return box
 
 
 def _data_bounds(table: Table, margin: float, fixed: Mapping[int, float]) -> Tensor:
@@ -198,6 +216,10 @@ def _data_bounds(table: Table, margin: float, fixed: Mapping[int, float]) -> Ten
     X = table.X
     low, high = X.min(dim=0).values, X.max(dim=0).values
     box = torch.stack([low - margin * (high - low), high + margin * (high - low)])
+    if not box.isfinite().all():
+        raise ValueError(
+            f"`margin` must leave the bounds finite, received {margin:g}; choose a smaller one."
+        )
     for column in table.parts:
         if column.vocabulary is not None:
             box[0, column.place] = 0.0

@@ -78,13 +78,23 @@ def test_bounds_of_an_encoding(table: Table) -> None:
     [
         ({"kind": (0.0, 1.0)}, r"`bounds\['kind'\]` names a column of texts"),
         ({"x": 1.0}, r"`bounds\['x'\]` must be \(lower, upper\), received 1\.0"),
-        ({"x": (2.0, 1.0)}, "bounds"),
+        ({"x": (2.0, 1.0)}, r"`bounds\['x'\]` .* with lower <= upper, received \(2\.0, 1\.0\)"),
         ([(0.0, 1.0)], r"`bounds` must be a 2 x d tensor or a dictionary"),
     ],
 )
 def test_bad_bounds(table: Table, bounds: Any, message: str) -> None:
     with pytest.raises((ValueError, InputDataError), match=message):
         input_bounds(table, bounds, 0.0, {}, None)
+
+
+def test_fixed_values_lie_within_their_bounds(table: Table) -> None:
+    message = r"`fixed_features\['n'\]` must lie within its bounds \[0, 3\], received 9; change"
+    box = input_bounds(table, None, 0.0, {}, None)
+    box[:, 1] = torch.tensor([0.0, 3.0])
+    for bounds in ({"n": (0.0, 3.0)}, box):
+        with pytest.raises(ValueError, match=message):
+            input_bounds(table, bounds, 0.0, {1: 9.0}, None)
+        input_bounds(table, bounds, 0.0, {1: 3.0, 99: 7.0}, None)  # 99: refused by stage 2
 
 
 def test_rounding(table: Table) -> None:
