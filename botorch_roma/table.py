@@ -170,9 +170,9 @@ def read_table(
         dtype: Their precision; double for a data frame by default.
 
     Raises:
-        InputDataError: For missing or empty columns, missing and infinite values, integers beyond
-            2**53, wrong types, texts that are rather names than categories, sequences that are
-            empty.
+        InputDataError: For missing or empty columns, inputs with a name of :data:`PREDICTED`,
+            missing and infinite values, integers beyond 2**53, wrong types, texts that are rather
+            names than categories, sequences that are empty.
     """
     named = {"ignore": ignore or [], "sequences": sequences, "categories": categories}
     if isinstance(train_X, Tensor):
@@ -221,6 +221,12 @@ def _from_frame(
         raise InputDataError(f"The table has several columns named {repeated[0]!r}; rename them.")
     _check_named(list(frame.columns), objective, named)
     frame = frame.drop(columns=list(named["ignore"]))
+    taken = [name for name in PREDICTED if name in frame.columns.drop(objective)]
+    if taken:  # both cannot be in a table of candidates
+        raise InputDataError(
+            f"The column {taken[0]!r} has the name of a column that candidates get; leave it out "
+            "with `ignore`, or rename it."
+        )
     outcome = _numbers(frame, objective, "name another column")
     Y = torch.tensor(outcome, dtype=dtype, device=device).unsqueeze(-1)
     blocks: list[Tensor] = []
@@ -369,7 +375,11 @@ def _first_text(column: pd.Series[Any]) -> str:
     except (TypeError, ValueError, OverflowError):  # lists, integers of 400 digits
         wrong = column.notna().to_numpy()
     row = int(wrong.argmax()) if wrong.any() else 0
-    return f"row {row} holds {str(column.iloc[row])[:40]!r}"
+    value = column.iloc[row]
+    kind = "" if isinstance(value, str) else f" of type {type(value).__name__}"
+    if isinstance(value, int):  # a shorter one makes a numeric column
+        kind = ", more than 64 bits"
+    return f"row {row} holds {str(value)[:40]!r}{kind}"
 
 
 def _shorten(names: list[str], limit: int = 10) -> str:

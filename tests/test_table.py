@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -387,6 +388,24 @@ BAD_INPUT: list[tuple[Any, Any, dict[str, Any], str]] = [
         {"sequences": ["site", "tail"]},
         r"'kind' is not numeric \(row 0 holds 'oak'\), nor does it hold texts",
     ),
+    (
+        pd.DataFrame({"a": [2**70, 1], "y": [1.0, 2.0]}),
+        "y",
+        {},
+        r"'a' is not numeric \(row 0 holds '1180591620717411303424', more than 64 bits\)",
+    ),
+    (
+        pd.DataFrame({"a": [Decimal(1), Decimal(2)], "y": [1.0, 2.0]}),
+        "y",
+        {},
+        r"'a' is not numeric \(row 0 holds '1' of type Decimal\), nor does it hold texts",
+    ),
+    (
+        FRAME.assign(predicted_std=1.0),
+        "y",
+        {"ignore": ["remark"]},
+        "'predicted_std' has the name of a column that candidates get; leave it out with `ignore`",
+    ),
     (PAIR, PAIR[:, 0], {"ignore": ["a"]}, r"`ignore` needs a data frame, .*\['a'\]"),
 ]
 
@@ -396,6 +415,12 @@ def test_bad_input(train_X: Any, train_Y: Any, arguments: dict[str, Any], messag
     with pytest.raises(InputDataError, match=message) as info:
         read_table(train_X, train_Y, **arguments)
     assert type(info.value) is InputDataError
+
+
+def test_names_that_candidates_get() -> None:
+    frame = FRAME.assign(distance=1.0).rename(columns={"y": "predicted_mean"})
+    table = read_table(frame, "predicted_mean", ignore=["remark", "distance"])
+    assert "distance" not in table.columns
 
 
 def test_objective_cannot_be_ignored() -> None:
