@@ -221,12 +221,21 @@ class CheckpointFolder:
                 f"The folder {str(self.path.absolute().parent)!r} of the checkpoints "
                 f"{str(path)!r} does not exist; make it, or choose another."
             )
-        if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError(
-                f"The checkpoints {str(path)!r} are to be a folder, and that is a file; name "
-                "another one."
-            )
-        self.path.mkdir(exist_ok=True)
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise FileExistsError(
+                    f"The checkpoints {str(path)!r} are to be a folder, and that is a file; name "
+                    "another one."
+                )
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            if error.errno is None:  # our own
+                raise
+            # a link that leads nowhere, a name that is too long, a file system that is read-only
+            raise type(error)(
+                f"The folder {str(path)!r} of the checkpoints cannot be made: {error.strerror}; "
+                "name another one."
+            ) from error
 
     def file(self, name: str) -> Path | None:
         """The file of a stage; None without a folder."""

@@ -9,6 +9,8 @@ rest>``, and then names, numbers and tensors as ``torch.save`` writes them. They
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +18,11 @@ from typing import Any, NamedTuple
 
 import torch
 from botorch.exceptions import InputDataError
+
+from botorch_roma.limits import check_memory
+
+#: Bytes of the first line, at most.
+MAX_HEADER: int = 1024
 
 
 class Kind(NamedTuple):
@@ -70,8 +77,12 @@ def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
 
     Raises:
         InputDataError: If it is damaged, no such file, or of another format; says which.
+        ValueError: If it does not fit into the memory.
     """
-    header, _, data = path.read_bytes().partition(b"\n")
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
+        raise kind.refusal(path, "it is a folder or no regular file; name another one")
+    with path.open("rb") as file:  # what follows may be large, and is read once it is known
+        header = file.readline(MAX_HEADER).removesuffix(b"\n")
     magic = f"botorch_roma {kind.name} "
     words = header.decode(errors="replace").removeprefix(magic).split()
     if not header.startswith(magic.encode()) or len(words) != 3:
@@ -83,6 +94,11 @@ def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
             f"its format is {written}, of botorch_roma {package}, and {kind.format} is read here; "
             f"use that version, or {kind.remedy}",
         )
+    size = path.stat().st_size
+    check_memory(f"The {kind.name} {str(path)!r} of {size} bytes", 2 * size, kind.remedy)
+    with path.open("rb") as file:
+        file.seek(len(header) + 1)
+        data = file.read()
     if hashlib.sha256(data).hexdigest() != checksum:
         raise kind.refusal(
             path,
@@ -90,7 +106,12 @@ def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
             f"{kind.remedy}",
         )
     try:
-        return torch.load(BytesIO(data), map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickles, which are refused below
+            return torch.load(BytesIO(data), map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's text recommends to execute it
+        reason = "there is more in it than tensors, numbers and texts, and code is never executed"
+        raise kind.refusal(path, f"it holds no {kind.name}: {reason}; {kind.remedy}") from error
     except Exception as error:  # a foreign pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise kind.refusal(path, f"it holds no {kind.name} ({reason}); {kind.remedy}") from error

@@ -212,6 +212,10 @@ class TestFile:
         (tmp_path / "file").touch()
         with pytest.raises(FileExistsError, match="are to be a folder"):
             CheckpointFolder(tmp_path / "file", 1.0)
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("loop", "x" * 300):
+            with pytest.raises(OSError, match=rf"'.*{name}' of the checkpoints cannot be made: "):
+                CheckpointFolder(tmp_path / name, 1.0)
         folder = CheckpointFolder(tmp_path / "a", 1.0)
         assert folder.stage("s") == {
             "checkpoint": tmp_path / "a" / "s.checkpoint",
