@@ -15,6 +15,7 @@ MIN_BYTES: int = 2**26
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
+_STATM = Path("/proc/self/statm")
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -87,10 +88,16 @@ def _of_cgroup() -> int | None:
 
 
 def _of_process() -> int | None:
-    """The limit of the process, as set by ``ulimit -v``."""
+    """What the process may still allocate by its limit, as set by ``ulimit -v``."""
     try:
         import resource
     except ImportError:
         return None
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        used = int(_STATM.read_text().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        used = 0
+    return max(limit - used, 0)

@@ -165,7 +165,7 @@ def _map(name: str, path: Path) -> Tensor:
     try:
         # copy on write: torch takes no read-only arrays, and the file stays as it is
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, OSError) as error:  # a limited address space, say
         reason = " ".join(str(error).split())
         raise InputDataError(f"`{name}`: {str(path)!r} cannot be mapped: {reason}") from error
     if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -80,6 +81,18 @@ class TestCheckMemory:
         monkeypatch.setattr(limits, "_of_process", lambda: 1000)
         assert free_memory() == 1000
 
+    def test_what_a_limited_process_has_left(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limit, page = 2**40, resource.getpagesize()
+        monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, resource.RLIM_INFINITY))
+        monkeypatch.setattr(limits, "_STATM", tmp_path / "statm")
+        assert limits._of_process() == limit  # what it uses is not known
+        (tmp_path / "statm").write_text("1000 900 800 1 0 700 0\n")
+        assert limits._of_process() == limit - 1000 * page
+        (tmp_path / "statm").write_text(f"{2**40} 900 800 1 0 700 0\n")
+        assert limits._of_process() == 0
+
     def test_without_the_files_of_linux(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -118,6 +131,10 @@ ABSURD: list[tuple[str, Callable[[RoMAModel], Any]]] = [
         lambda m: optimize_acqf_roma(
             PosteriorMean(m), BOUNDS, q=5, num_adaptation_steps=10**10, weight_form="factored"
         ),
+    ),
+    (
+        r"`X` of shape \(100000000000, 1, 3\): standardising it .* 2\.18 TiB",
+        lambda m: m.posterior(X[:1].expand(10**11, 1, 3)),
     ),
     (
         r"A network of widths \(8, 1000000, 1000000, 64\)",
@@ -208,6 +225,14 @@ class TestHeaders:
         monkeypatch.setattr(pd, "read_parquet", lambda path: pytest.fail("it was read"))
         with pytest.raises(ValueError, match=r"of 8388608 rows and 2 columns needs at least 128 M"):
             read_frame(path)
+
+    def test_copy_of_a_table(self) -> None:
+        rows = X[:1].expand(2**34, 3), Y[:1].expand(2**34, 1)  # that takes no memory itself
+        message = r"A copy of `train_X`, of shape .* 384 GiB of memory, .*; pass `copy=False`, or"
+        start = time.monotonic()
+        with pytest.raises(ValueError, match=message):
+            RoMAModel(*rows)
+        assert time.monotonic() - start < 5.0
 
     def test_npy_of_gigantic_shape(self, tmp_path: Path) -> None:
         path = tmp_path / "X.npy"

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import errno
 import gc
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,17 @@ class TestNpy:
             X.write_bytes(content)
             with pytest.raises(InputDataError, match="cannot be mapped"):
                 map_npy(X)
+
+    def test_what_cannot_be_mapped(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As with `ulimit -v`, which a large mapping does not fit into."""
+
+        def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+        np.save(tmp_path / "X.npy", np.ones((4, 2)))
+        monkeypatch.setattr(np, "load", refuse)
+        with pytest.raises(InputDataError, match=r"'.*X\.npy' cannot be mapped: .*Cannot allocate"):
+            map_npy(tmp_path / "X.npy")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -17,6 +17,7 @@ from gpytorch.distributions import MultitaskMultivariateNormal, MultivariateNorm
 from linear_operator.operators import DiagLinearOperator
 from torch import Tensor
 
+from botorch_roma.limits import check_memory
 from botorch_roma.validation import check_finite
 
 
@@ -93,6 +94,7 @@ class ProxyModel(Model):
             UnsupportedError: If ``observation_noise`` is a tensor.
             InputDataError: If ``X`` holds NaN or infinite values, or lies where the prediction
                 overflows. Not where ``X`` requires a gradient: optimisers look at their values.
+            ValueError: If ``X`` does not fit into the memory.
         """
         self.eval()
         if isinstance(observation_noise, Tensor):
@@ -100,6 +102,13 @@ class ProxyModel(Model):
                 f"{type(self).__name__} does not support `observation_noise` as a tensor, received "
                 f"shape {tuple(observation_noise.shape)}; pass True or False."
             )
+        rows, width = X.shape[:-1].numel(), self.x_mean.shape[0]
+        check_memory(
+            f"`X` of shape {tuple(X.shape)}: standardising it to {rows} x {width} numbers",
+            rows * width * X.element_size(),
+            "pass fewer designs at a time",
+            X.device,
+        )
         means, variances = self._member_moments(self.standardize_inputs(X))
         variance = (variances * self.variance_scale).mean(dim=0)
         if means.shape[0] > 1:

@@ -108,7 +108,8 @@ class RoMAModel(ProxyModel):
         InputDataError: NaN, infinite or constant outcomes, negative variances, fewer than two
             rows, dtype mismatch.
         BotorchTensorDimensionError: Shapes that do not fit.
-        ValueError: Layer widths, activation or number of members out of range.
+        ValueError: Layer widths, activation or number of members out of range; a copy that does
+            not fit into the memory.
 
     Example:
         >>> model = RoMAModel(train_X, train_Y)
@@ -131,6 +132,13 @@ class RoMAModel(ProxyModel):
         copy: bool = True,
     ) -> None:
         super().__init__()
+        if copy and isinstance(train_X, Tensor):  # it may be a file; before that is read
+            check_memory(
+                f"A copy of `train_X`, of shape {tuple(train_X.shape)},",
+                train_X.numel() * train_X.element_size(),
+                "pass `copy=False`, or fewer rows",
+                train_X.device,
+            )
         check_training_data(train_X, train_Y)
         if not isinstance(input_transform, Encoding):  # of its constant tokens a model sees nothing
             warn_constant_columns(train_X)
