@@ -5,6 +5,7 @@ Vocabularies: sequences as strings and as integer tokens.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,7 +43,8 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "symbols", tuple(self.symbols))
-        repeated = sorted({s for s in self.symbols if self.symbols.count(s) > 1}, key=str)
+        counts = Counter(self.symbols)
+        repeated = sorted((s for s, count in counts.items() if count > 1), key=str)
         if not self.symbols or repeated or not all(isinstance(s, str) and s for s in self.symbols):
             raise ValueError(
                 "`symbols` must be different texts of at least one character, received "

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import time
 from typing import Any
 
 import pytest
@@ -228,3 +229,10 @@ def test_two_sequences_that_are_one_text(symbols: list[str]) -> None:
 )
 def test_sequences_that_are_different_texts(symbols: list[str]) -> None:
     assert list(Vocabulary(symbols).symbols) == list(symbols)
+
+
+def test_many_symbols() -> None:
+    """As categories can be; what goes with the square of their number would take minutes."""
+    start = time.monotonic()
+    assert Vocabulary([f"{i:06d}" for i in range(100_000)]).num_classes == 100_000
+    assert time.monotonic() - start < 10.0
