@@ -50,7 +50,8 @@ app = typer.Typer(
 #: Characters of a text that a table shows.
 MAX_CELL: int = 40
 
-out, err = Console(), Console(stderr=True)
+# names and values of the user's are shown as they are: "[/]" and ":dog:" mean nothing
+out, err = (Console(stderr=stderr, markup=False, emoji=False) for stderr in (False, True))
 
 
 def _version(value: bool) -> None:
@@ -127,7 +128,13 @@ def propose(
 
     Ctrl-C ends stage 2 early and writes the designs reached by then.
     """
-    from botorch_roma.files import check_output, check_suffix, read_frame, write_or_rescue
+    from botorch_roma.files import (
+        check_apart,
+        check_output,
+        check_suffix,
+        read_frame,
+        write_or_rescue,
+    )
     from botorch_roma.interrupt import finish_on_interrupt
     from botorch_roma.optim.trajectory import Trajectory
     from botorch_roma.page import check_page
@@ -138,6 +145,7 @@ def propose(
     check_output(output, force=force, inputs=[data])
     if page is not None:
         check_page(page, force=force, inputs=[data])
+    check_apart(output, page, checkpoint)
     for option, names in (("--ignore", ignore), ("--sequence", sequence), ("--category", category)):
         check_once(option, names or [])
     with _says_what_an_interrupt_left(output, checkpoint), noted_warnings() as noted:
@@ -436,7 +444,6 @@ def _says_what_an_interrupt_left(output: Path, checkpoint: Path | None) -> Itera
         err.print(
             f"interrupted before there was a result: {str(output)!r} {left}{goes_on}",
             style="red",
-            markup=False,
             highlight=False,
             soft_wrap=True,
         )
@@ -463,7 +470,7 @@ def _cell(value: Any) -> str:
 
 
 def _show_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-    err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"warning: {message}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -481,7 +488,7 @@ def main() -> None:
         message = f"the memory is used up; pass fewer rows, or a smaller --num. {reason}".rstrip()
     else:
         return
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    err.print(f"error: {message}", style="red", highlight=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 import warnings
@@ -79,6 +80,16 @@ def check_output(path: Path, *, force: bool = False, inputs: Sequence[Path] = ()
             "another place."
         ) from error
     return path
+
+
+def check_apart(*paths: Path | None) -> None:
+    """Raise ``FileExistsError`` if two of the files to write are one, by a link for instance."""
+    for one, other in itertools.combinations([p for p in paths if p is not None], 2):
+        if os.path.realpath(one) == os.path.realpath(other):
+            raise FileExistsError(
+                f"The outputs {str(one)!r} and {str(other)!r} are one file; choose another name "
+                "for one of them."
+            )
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, force: bool = False) -> None:
@@ -161,6 +172,13 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
         ValueError: If its suffix is unknown, or it does not fit into the memory.
     """
     suffix = check_suffix(path)
+    try:
+        path.stat()
+    except OSError as error:  # links in a circle, a name that is too long, a folder that is closed
+        raise FileNotFoundError(
+            f"There is no file {str(path)!r} to read ({error.strerror}); check the name and the "
+            "folder."
+        ) from error
     if path.is_dir():
         raise FileNotFoundError(f"There is no file {str(path)!r}, it is a folder; name a file.")
     if not path.is_file():
@@ -183,8 +201,9 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
             "correct it or export it again."
         ) from error
     if frame.empty:
+        what = "rows" if len(frame.columns) else "columns"
         raise InputDataError(
-            f"The table {str(path)!r} has no rows (columns: {list(frame.columns)[:10]}); "
+            f"The table {str(path)!r} has no {what} (columns: {list(frame.columns)[:10]}); "
             "export it again."
         )
     return frame
@@ -232,7 +251,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         names, rows = list(file.schema_arrow.names), file.metadata.num_rows
     _check_names(path, names)
     _check_size(path, 8 * rows * len(names), f" of {rows} rows and {len(names)} columns")
-    return pd.read_parquet(path)
+    frame = pd.read_parquet(path)
+    index = [name for name in frame.index.names if name is not None]
+    # pandas makes an index of columns; they are in the file, and in CSV they would be columns
+    return frame.reset_index(level=index) if index else frame
 
 
 def _check_names(path: Path, names: Sequence[str]) -> None:

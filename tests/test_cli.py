@@ -380,6 +380,31 @@ def test_latent_space(
     assert summary["reconstruction"] == {"site": 0.75, "other": 0.75}
 
 
+@pytest.mark.parametrize("name", ["[/]", "[red]a[/red]", ":dog:"])
+def test_names_and_values_are_shown_as_they_are(tmp_path: Path, name: str) -> None:
+    """Nothing of them is taken for a style or an emoji."""
+    frame = make_frame().rename(columns={"a": name, "y": f"y{name}"})[[name, f"y{name}"]]
+    write_frame(frame.assign(k=[name, "u"] * 15), tmp_path / "t.csv")
+    folder = tmp_path / f"{name.partition('/')[0]}"
+    folder.mkdir()  # of [/] a folder "[" and a file "].csv"
+    output = f"{name}.csv"
+    (tmp_path / output).parent.mkdir(exist_ok=True, parents=True)
+    options = ["--objective", f"y{name}", "--num", "4", "--out", output, "--fix", f"k={name}"]
+    text = invoke("propose", "t.csv", *options)
+    assert text.count(name) >= 7  # title, head, four categories, output
+    assert text.endswith(f"written to {output}\n")
+
+
+def test_the_page_is_no_link_to_the_table(tmp_path: Path, data: str, fail: Any) -> None:
+    (tmp_path / "page.html").symlink_to("candidates.csv")
+    (tmp_path / "candidates.csv").write_text("before")
+    outcome = fail(*HTML, "--force")
+    assert "'candidates.csv' and 'page.html' are one file; choose another name" in outcome.err
+    outcome = fail("propose", data, "--objective", "y", "--out", "o.csv", "--checkpoint", "o.csv")
+    assert "'o.csv' and 'o.csv' are one file" in outcome.err
+    assert (tmp_path / "candidates.csv").read_text() == "before"
+
+
 def test_long_sequences_are_cut_on_the_screen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -436,16 +461,16 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --ignore y", "`ignore` names the objective 'y'"),
     ("--objective y --num 31", r"`q` is 31, but there are only the 30 designs .*\(`--num`\)"),
     ("--objective y --bounds a=nan:1", r"`bounds\['a'\]` must be a finite number, received nan"),
-    ("--objective y --bounds a=1:0", r"`bounds` .*column 0 has lower=1\.0 and upper=0\.0"),
+    ("--objective y --bounds a=1:0", r"`bounds\['a'\]` .* lower <= upper, .*\(1\.0, 0\.0\)"),
     ("--objective y --bounds a=1", "`--bounds` must be COLUMN=LOWER:UPPER, received 'a=1'"),
     ("--objective y --bounds 0:1", "`--bounds` must be .* received '0:1'"),
-    ("--objective y --bounds a=x:1", "`--bounds` must be .* received 'x'"),
+    ("--objective y --bounds a=x:1", "`--bounds` must be .* received 'a=x:1'"),
     ("--objective y --bounds z=0:1", "`bounds` names the column 'z'"),
     ("--objective y --bounds n=0.2:0.8", r"'n' hold no integer: \[0\.2, 0\.8\]"),
     ("--objective y --fix a", "`--fix` must be COLUMN=VALUE, received 'a'"),
     ("--objective y --fix a=b", r"`fixed_features\['a'\]` must be a finite number, received 'b'"),
     ("--objective y --fix z=1", "`fixed_features` names the column 'z'"),
-    ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\[0\]` .* received 7"),
+    ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\['a'\]` .* received 7"),
     ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
     ("--objective y --num 2 --min-distance -1", r"`min_distance` .* above 0, received -1\.0"),

@@ -16,6 +16,7 @@ from botorch.exceptions import InputDataError
 
 from botorch_roma.files import (
     TABLE_SUFFIXES,
+    check_apart,
     check_output,
     check_suffix,
     read_frame,
@@ -280,6 +281,19 @@ def test_parquet_without_rows(tmp_path: Path) -> None:
         read_frame(tmp_path / "t.parquet")
 
 
+def test_parquet_without_columns(tmp_path: Path) -> None:
+    write_frame(pd.DataFrame(index=range(3)), tmp_path / "t.parquet")
+    with pytest.raises(InputDataError, match=r"has no columns \(columns: \[\]\); export"):
+        read_frame(tmp_path / "t.parquet")
+
+
+def test_columns_of_parquet_that_pandas_makes_an_index(tmp_path: Path) -> None:
+    for index in (["a"], ["n", "a"], []):
+        indexed = FRAME.set_index(index) if index else FRAME.iloc[::-1]
+        indexed.to_parquet(tmp_path / "t.parquet")
+        assert set(read_frame(tmp_path / "t.parquet")) == set(FRAME)
+
+
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There is no file '.*t\.csv'"):
         read_frame(tmp_path / "t.csv")
@@ -288,8 +302,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_frame(tmp_path / "folder.csv")
     (tmp_path / "loop.csv").symlink_to("loop.csv")
     os.mkfifo(tmp_path / "pipe.csv")  # reading one would wait for ever
-    for name in ("loop.csv", "pipe.csv"):
-        with pytest.raises(FileNotFoundError, match=rf"There is no file '.*{name}'; check"):
+    for name in ("loop.csv", "pipe.csv", f"{'x' * 300}.csv"):
+        with pytest.raises(FileNotFoundError, match=rf"There is no file '.*{name}'.*; check the"):
             read_frame(tmp_path / name)
 
 
@@ -302,6 +316,15 @@ def test_read_only_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tempfile, "mkstemp", refuse)
     with pytest.raises(PermissionError, match="cannot be written: Read-only file system; choose"):
         check_output(tmp_path / "t.csv")
+
+
+def test_outputs_are_different_files(tmp_path: Path) -> None:
+    path, link, loop = (tmp_path / name for name in ("t.csv", "link.csv", "loop.csv"))
+    link.symlink_to("t.csv")
+    loop.symlink_to("loop.csv")  # somebody else's error
+    check_apart(path, None, tmp_path / "u.csv", loop)
+    with pytest.raises(FileExistsError, match=r"t\.csv' and '.*link\.csv' are one file; choose"):
+        check_apart(tmp_path / "u.csv", path, link)
 
 
 def test_inputs_are_never_outputs(tmp_path: Path) -> None:
