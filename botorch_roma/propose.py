@@ -184,13 +184,14 @@ def propose(
     fixed = fixed_inputs(table, fixed_features, encoding)
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
-    _check_number(q, table, optimize_options or {})
+    _check_number(q, table, box, fixed, optimize_options or {})
     # refused now, not after hours of training
     RoMAOptions.from_mapping({**preset.optimize, **(optimize_options or {})})
     if preset.select is not None:
         check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     earlier = {s: checkpoints.seconds(s) for s in ("latent", "stage-1", "selection")}
+    checkpoints.seconds("stage-2")  # a damaged file is named now, not after stage 1
     encoding = make_encoding(
         table,
         box,
@@ -299,16 +300,18 @@ def nearest_distance(X: Tensor, model: RoMAModel) -> Tensor:
     varies = scale > 0
     scale, origin = scale[varies], model.train_X[0, varies]
     designs = (X[:, varies] - origin) / scale
+    unit = _far_unit(designs)
+    designs = designs / unit
     nearest = torch.full_like(X[:, 0], torch.inf)
     for chunk in chunks(model.train_X):
-        known = (chunk[:, varies] - origin) / scale
+        known = (chunk[:, varies] - origin) / scale / unit
         # products of matrices are fast, but cancel: they choose, differences measure
         rough = torch.cdist(designs, known, compute_mode="use_mm_for_euclid_dist")
         close = rough.topk(min(NUM_CLOSE, len(known)), dim=1, largest=False).indices
         for column in close.T:
             exact = torch.linalg.vector_norm(designs - known[column], dim=1)
             nearest = torch.minimum(nearest, exact)
-    return nearest / max(float(varies.sum()), 1.0) ** 0.5
+    return unit * nearest / max(float(varies.sum()), 1.0) ** 0.5
 
 
 def nearest_other(X: Tensor, model: RoMAModel) -> Tensor:
@@ -318,19 +321,53 @@ def nearest_other(X: Tensor, model: RoMAModel) -> Tensor:
     scale = input_scale(model)
     varies = scale > 0
     points = X[:, varies] / (scale[varies] * max(float(varies.sum()), 1.0) ** 0.5)
+    unit = _far_unit(points)
+    points = points / unit
     distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.fill_diagonal_(torch.inf).amin(dim=1)
+    return unit * distance.fill_diagonal_(torch.inf).amin(dim=1)
 
 
-def _check_number(q: int, table: Table, options: Mapping[str, Any]) -> None:
+def _far_unit(points: Tensor) -> float:
+    """What ``n x d`` points are divided by before squares are taken, which must not overflow."""
+    largest = float(points.abs().max()) if points.numel() else 0.0
+    most = torch.finfo(points.dtype).max
+    return min(largest, most) if largest > most**0.25 else 1.0
+
+
+def _check_number(
+    q: int, table: Table, box: Tensor, fixed: Mapping[int, float], options: Mapping[str, Any]
+) -> None:
     """Refuse more designs than can be started from: before stage 1, not after it."""
     n = table.X.shape[0]
-    generated = {"batch_initial_conditions", "ic_generator", "raw_samples"} & options.keys()
-    if q > n and not generated:
+    if {"batch_initial_conditions", "ic_generator", "raw_samples"} & options.keys():
+        return
+    remedy = "reduce it (`--num`), or pass `raw_samples` in `optimize_options`."
+    if q > n:
         raise ValueError(
-            f"`q` is {q}, but there are only the {n} designs of the data to start from; reduce it "
-            "(`--num`), or pass `raw_samples` in `optimize_options`."
+            f"`q` is {q}, but there are only the {n} designs of the data to start from; {remedy}"
         )
+    if any(name.endswith("_constraints") for name in options):
+        return  # they move designs, and only stage 2 knows where to
+    found = _count_distinct(table.X, q, box, fixed)
+    if found < q:
+        raise ValueError(
+            f"`q` is {q}, but of the {n} designs of the data only {found} differ within the bounds "
+            f"and with what is fixed; {remedy}"
+        )
+
+
+def _count_distinct(X: Tensor, enough: int, box: Tensor, fixed: Mapping[int, float]) -> int:
+    """How many of the designs ``n x d`` differ once they are allowed; at most ``enough``."""
+    own = [i for i in fixed if 0 <= i < X.shape[1]]
+    seen: set[bytes] = set()
+    for chunk in chunks(X):
+        allowed = torch.maximum(torch.minimum(chunk, box[1]), box[0])
+        allowed[:, own] = 0.0
+        for row in allowed.add_(0.0).cpu().numpy():  # one zero of both
+            seen.add(row.tobytes())
+            if len(seen) == enough:
+                return enough
+    return len(seen)
 
 
 def _direction(maximize: bool | None, minimize: bool | None) -> float:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from botorch_roma.latent import (
     OneHotEncoding,
     Vocabulary,
 )
-from botorch_roma.propose import nearest_distance
+from botorch_roma.propose import nearest_distance, nearest_other
 
 Make = Callable[..., Proposal]
 Options = dict[str, Any]
@@ -692,6 +693,19 @@ def test_distance_far_from_the_origin(X: Tensor, Y: Tensor, make: Make) -> None:
     torch.testing.assert_close(nearest_distance(X_far, make(X, Y).model), exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distance_of_what_is_very_far(X: Tensor, Y: Tensor, make: Make, dtype: torch.dtype) -> None:
+    """Squares would overflow."""
+    model, far = make(X.to(dtype), Y.to(dtype)).model, torch.finfo(dtype).max ** 0.75
+    scale = model.train_X[:, 0].std(correction=0)
+    designs = model.train_X[:3].clone()
+    designs[:, 0] = far * torch.tensor([1.0, 3.0, 4.0], dtype=dtype)
+    units = torch.tensor([1.0, 3.0, 4.0], dtype=dtype) * far / scale / 3**0.5
+    torch.testing.assert_close(nearest_distance(designs, model), units)
+    spacing = torch.tensor([2.0, 1.0, 1.0], dtype=dtype) * far / scale / 3**0.5
+    torch.testing.assert_close(nearest_other(designs, model), spacing)
+
+
 # Seeds, presets, time
 
 
@@ -749,6 +763,33 @@ def test_options_of_stage_2_are_checked_before_any_work(
     monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
     with pytest.raises(ValueError, match=r"`num_updates` .* received -1"):
         propose(X, Y, q=4, optimize_options={"num_updates": -1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"bounds": {"x0": (5.0, 5.0), "x1": (7.0, 7.0), "x2": (0.0, -0.0)}}, 1),
+        ({"fixed_features": {0: 0.0, "x1": 1.0, "x2": -0.0}}, 1),
+    ],
+)
+def test_too_few_distinct_designs_are_refused_before_any_work(
+    X: Tensor, Y: Tensor, monkeypatch: pytest.MonkeyPatch, arguments: Options, found: int
+) -> None:
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
+    with pytest.raises(ValueError, match=rf"`q` is 2, .* only {found} differ within the bounds"):
+        propose(X, Y, q=2, **arguments)
+    for name in ("raw_samples", "inequality_constraints"):  # more, or moved by stage 2
+        with pytest.raises(TypeError, match="not callable"):
+            propose(X, Y, q=2, optimize_options={name: []}, **arguments)
+
+
+def test_a_damaged_checkpoint_of_stage_2_is_refused_before_any_work(
+    X: Tensor, Y: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
+    (tmp_path / "stage-2.checkpoint").write_bytes(b"damaged")
+    with pytest.raises(InputDataError, match=r"'.*stage-2\.checkpoint' cannot be read"):
+        propose(X, Y, q=2, checkpoint=tmp_path)
 
 
 def test_time_budget(X: Tensor, Y: Tensor, make: Make) -> None:
@@ -826,6 +867,7 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"seed": -1}, ValueError, r"`seed` .* received -1"),
     ({"margin": -0.1}, ValueError, r"`margin` .* received -0\.1"),
     ({"margin": NAN}, ValueError, r"`margin` .* received nan"),
+    ({"margin": 1e308}, ValueError, r"`margin` must leave the bounds finite, received 1e\+308"),
     ({"maximize": True, "minimize": True}, ValueError, "contradict each other, received True and"),
     ({"maximize": False, "minimize": False}, ValueError, "contradict each other, received False"),
     ({"preset": "quick"}, ValueError, r"`preset` must be one of .*received 'quick'"),
@@ -833,7 +875,7 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"bounds": BOX * NAN}, ValueError, r"`bounds` must be finite .*lower=nan"),
     ({"bounds": BOX[:, :2]}, ValueError, r"`bounds` must be a 2 x 3 tensor, .*\(2, 2\)"),
     ({"bounds": {"x3": (0, 1)}}, InputDataError, r"`bounds` names the column 'x3', .*'x2'\]"),
-    ({"bounds": {"x0": (1, 0)}}, ValueError, r"`bounds` .*lower=1\.0 and upper=0\.0"),
+    ({"bounds": {"x0": (1, 0)}}, ValueError, r"`bounds\['x0'\]` .*lower <= upper, .*\(1, 0\)"),
     ({"bounds": {"x0": (0, NAN)}}, ValueError, r"`bounds\['x0'\]` .*finite.* received nan"),
     ({"bounds": {"x0": (0, 1, 2)}}, ValueError, r"`bounds\['x0'\]` .*received \(0, 1, 2\)"),
     ({"bounds": {"x0": 3.0}}, ValueError, r"`bounds\['x0'\]` must be \(lower, upper\).*3\.0"),
@@ -846,7 +888,7 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     (
         {"fixed_features": {0: 7.0}, "bounds": BOX},
         ValueError,
-        r"`fixed_features\[0\]` must lie within its bounds \[0, 1\], received 7",
+        r"`fixed_features\['x0'\]` must lie within its bounds \[0, 1\], received 7; change either",
     ),
     ({"timeout_sec": 0.0}, ValueError, r"`timeout_sec` .* above 0 seconds, received 0\.0"),
     ({"timeout_sec": -4.0}, ValueError, r"`timeout_sec` .* received -4\.0"),
@@ -892,8 +934,10 @@ def test_bad_input(
 def test_duplicate_rows(X: Tensor, Y: Tensor, make: Make) -> None:
     twice = torch.cat([X, X]), torch.cat([Y, Y])
     assert len(torch.unique(make(*twice, q=30).candidates, dim=0)) == 30
-    with pytest.raises(ValueError, match=r"31, but the 60 designs .* only 30 distinct"):
+    with pytest.raises(ValueError, match=r"31, but of the 60 designs .* only 30 differ"):
         make(*twice, q=31)
+    with pytest.raises(ValueError, match=r"40, but the 60 designs .* only 30 distinct"):
+        make(*twice, q=20, optimize_options={"num_restarts": 2})
 
 
 def test_fixed_features_have_one_place() -> None:
