@@ -90,7 +90,7 @@ class Checkpoint:
             raise KeyboardInterrupt
 
     def _read(self) -> None:
-        content = unseal(CHECKPOINT, self.path, "cpu")
+        content = _unseal(self.path)
         found = differences(self.key, content["key"])
         if found:
             more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -257,4 +257,12 @@ class CheckpointFolder:
         if self.path is None:
             return 0.0
         files = {f for name in names for f in self.path.glob(f"{name}*.checkpoint")}
-        return sum(float(unseal(CHECKPOINT, file, "cpu")["seconds"]) for file in sorted(files))
+        return sum(float(_unseal(file)["seconds"]) for file in sorted(files))
+
+
+def _unseal(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, if it is one."""
+    content = unseal(CHECKPOINT, path, "cpu")
+    if isinstance(content, dict) and {"key", "parts", "seconds", "random"} <= content.keys():
+        return content
+    raise CHECKPOINT.refusal(path, f"it holds something else; {CHECKPOINT.remedy}")

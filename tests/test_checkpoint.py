@@ -16,6 +16,7 @@ from filelock import FileLock
 from botorch_roma import checkpoint
 from botorch_roma.checkpoint import Checkpoint, CheckpointFolder, open_checkpoint
 from botorch_roma.fingerprint import fingerprint
+from botorch_roma.sealed import seal
 
 CPU = torch.device("cpu")
 
@@ -203,6 +204,16 @@ class TestFile:
             opened(tmp_path / "c"),
         ):
             pass
+
+    @pytest.mark.parametrize("content", [{"seconds": 1.0}, [1]])
+    def test_of_another_content(self, tmp_path: Path, content: Any) -> None:
+        file = tmp_path / "s.checkpoint"
+        file.write_bytes(seal(checkpoint.CHECKPOINT, content))
+        message = "it holds something else; remove it, and the run begins anew"
+        with pytest.raises(InputDataError, match=message), opened(file):
+            pass
+        with pytest.raises(InputDataError, match=message):
+            CheckpointFolder(tmp_path, 1.0).seconds("s")
 
     def test_folder(self, tmp_path: Path) -> None:
         assert CheckpointFolder(None, 1.0).stage("a") == {}
