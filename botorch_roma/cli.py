@@ -429,7 +429,8 @@ def report(
         write_page(Run.read(store, data), page, force=force)
         typer.echo(page)
         return
-    runs = RunStore(store).frame()
+    if (runs := RunStore(store).frame()).empty:
+        raise ValueError(f"{str(store)!r} holds no run; pass a store with finished ones, or JSON.")
     for path in write_report(runs, output or store.absolute().parent, force=force):
         typer.echo(path)
 

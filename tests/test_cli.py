@@ -791,7 +791,7 @@ def test_seeds_in_one_computation(
     [
         (["report", "nothing.jsonl"], "There is no store 'nothing.jsonl'"),
         (["report", "taken.md"], "Line 1 of the store 'taken.md' is no record"),
-        (["report", "empty.jsonl"], "`runs` must hold at least one run"),
+        (["report", "empty.jsonl"], "'empty.jsonl' holds no run; pass a store"),
         (["benchmark", "branin3"], "`name` must be one of"),
         (["benchmark", "branin2", "--store", "no/runs.jsonl"], "The folder '.*no' of the store"),
     ],

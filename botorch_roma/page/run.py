@@ -5,10 +5,12 @@ What a page is about: a run of ``propose``, at hand or saved.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -24,6 +26,24 @@ MIN_KNOWN: int = 50
 
 #: Points of two distributions that are compared, from the least to the greatest.
 NUM_QUANTILES: int = 21
+
+#: What the JSON object of a run holds at least, by what it is.
+_HOLDS: dict[tuple[type, ...], tuple[str, ...]] = {
+    (str,): ("data", "direction", "objective", "preset", "version"),
+    (int,): ("rows", "held_out", "seed"),
+    (int, float): ("best_measured", "best_predicted", "median_predicted", "median_distance"),
+    (int, float, NoneType): ("rank_correlation",),
+    (list,): ("candidates", "ignore", "sequences"),
+    (dict,): ("fixed", "settings", "seconds"),
+}
+
+#: What it holds beside that, or not.
+_MAY_HOLD: dict[str, tuple[type, ...]] = {
+    "categories": (list,),
+    "warnings": (list,),
+    "reconstruction": (dict,),
+    "median_spacing": (int, float, NoneType),
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,7 @@ class Run:
             raise InputDataError(
                 f"{str(path)!r} holds no run; pass what `botorch-roma propose --json` printed."
             )
+        _check_summary(path, summary)
         source = data or _find(Path(summary["data"]), path)
         sequences, categories = summary["sequences"], summary.get("categories", [])
         frame = read_frame(source, texts=[*sequences, *categories]).rename(columns=str)
@@ -132,6 +153,11 @@ class Run:
             categories=categories,
         )
         rows = summary.pop("candidates")
+        kinds = dict.fromkeys(PREDICTED, "number") | {c.name: c.kind for c in table.parts}
+        for i, row in enumerate(rows):
+            for name, kind in kinds.items():
+                if not _is_value(row.get(name), kind):
+                    raise _damaged(path, f"candidates[{i}][{name!r}]", row.get(name))
         mean, std, distance = (
             torch.tensor([row[name] for row in rows], dtype=torch.double) for name in PREDICTED
         )
@@ -149,6 +175,38 @@ def read_summary(path: Path) -> dict[str, Any] | None:
         return None
     names = {"candidates", "data", "direction", "ignore", "objective", "rows", "sequences"}
     return found if isinstance(found, dict) and names <= found.keys() else None
+
+
+def _check_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Refuse the JSON object of a run in which something is missing or is something else."""
+    kinds = {name: kind for kind, names in _HOLDS.items() for name in names}
+    kinds |= {name: kind for name, kind in _MAY_HOLD.items() if name in summary}
+    for name, kind in kinds.items():
+        if not isinstance(summary.get(name), kind):
+            raise _damaged(path, name, summary.get(name))
+    rows = summary["candidates"]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise _damaged(path, "candidates", rows[:3])
+    for name, kind in (("settings", (dict,)), ("seconds", (int, float))):
+        for key, value in summary[name].items():
+            if not isinstance(value, kind):
+                raise _damaged(path, f"{name}[{key!r}]", value)
+
+
+def _damaged(path: Path, name: str, value: Any) -> InputDataError:
+    return InputDataError(
+        f"The run {str(path)!r} cannot be read: `{name}` is missing or holds something else, "
+        f"{str(value)[:40]!r}; print it again with `botorch-roma propose --json`."
+    )
+
+
+def _is_value(value: Any, kind: str) -> bool:
+    """Whether a column of that kind can hold a value; whether a category is known is seen later."""
+    if kind == "sequence":
+        return isinstance(value, str)
+    if kind == "category":
+        return isinstance(value, str | int | float)
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def token_shares(tokens: Tensor, num_tokens: int) -> Tensor:

@@ -62,6 +62,54 @@ def test_another_table(run: Run, frame: pd.DataFrame, tmp_path: Path) -> None:
         Run.read(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", None),
+        ("rows", "60"),
+        ("best_measured", None),
+        ("rank_correlation", "high"),
+        ("fixed", []),
+        ("settings", {"fit": 3}),
+        ("seconds", {"fit": None}),
+        ("warnings", 5),
+        ("candidates", []),
+        ("candidates", [3]),
+    ],
+)
+def test_damaged_runs(run: Run, frame: pd.DataFrame, tmp_path: Path, name: str, value: Any) -> None:
+    path = save(run, frame, tmp_path, **{name: value})
+    message = (
+        rf"run\.json' cannot be read: `{name}.*` is missing or holds something else, .*; print"
+    )
+    with pytest.raises(InputDataError, match=message):
+        Run.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a", "x"),
+        ("a", float("inf")),
+        ("on", None),
+        ("kind", ["oak"]),
+        ("site", 3),
+        ("distance", None),
+        ("predicted_mean", float("nan")),
+    ],
+)
+def test_damaged_candidates(
+    run: Run, frame: pd.DataFrame, tmp_path: Path, name: str, value: Any
+) -> None:
+    path = save(run, frame, tmp_path)
+    told = json.loads(path.read_text("utf-8"))
+    for broken in ({**told["candidates"][1], name: value}, {}):
+        told["candidates"][1] = broken
+        path.write_text(json.dumps(told), "utf-8")
+        with pytest.raises(InputDataError, match=r"`candidates\[1\]\['.*'\]` is missing or holds"):
+            Run.read(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"candidates": []}', '{"a": 1}\n{"b": 2}\n'])
 def test_what_is_no_run(tmp_path: Path, text: str) -> None:
     path = tmp_path / "runs.jsonl"
