@@ -28,10 +28,14 @@ class AblationTable:
     Attributes:
         mean: A row per variant, a column per task.
         half_width: Half the width of the interval, from Student's t; NaN for one seed.
+        percentile: 100 or 50.
+        scale: ``"full"`` or ``"visible"``.
     """
 
     mean: pd.DataFrame
     half_width: pd.DataFrame
+    percentile: int
+    scale: str
 
     def to_frame(self) -> pd.DataFrame:
         """Mean and both ends of the interval, task by task."""
@@ -69,6 +73,7 @@ class AblationTable:
             axis.set(title=task)
             axis.set_yticks(places, labels)
             axis.grid(axis="x", alpha=0.3)
+        figure.supxlabel(f"{self.percentile}th percentile of the batch, {self.scale} scale")
         return figure
 
     def _cells(self, missing: str) -> list[list[str]]:
@@ -105,7 +110,7 @@ def ablation_table(runs: pd.DataFrame, *, percentile: int, scale: str) -> Ablati
     order = [m for m in [*variants, ALL_COMPONENTS] if m in set(part["method"])]
     mean, std, count = over_seeds(part, order, percentile=percentile, scale=scale)
     quantile = t.ppf(0.5 + CONFIDENCE / 2.0, count.clip(lower=2) - 1)
-    return AblationTable(mean, std / count**0.5 * quantile)
+    return AblationTable(mean, std / count**0.5 * quantile, percentile, scale)
 
 
 def _label(method: object) -> str:

@@ -4,8 +4,9 @@ Figures of benchmark runs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from botorch_roma.benchmark.kinds import Family
 from botorch_roma.benchmark.methods import METHODS
 from botorch_roma.benchmark.tables import SCALE_NOTES, best_visible
 from botorch_roma.validation import check_choice
@@ -13,6 +14,17 @@ from botorch_roma.validation import check_choice
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+#: Line style and width of what is there to be compared with what; the colours, ten at a time.
+_LINES: dict[Family, tuple[str, float, str]] = {
+    "trivial": (":", 1.6, "gray"),
+    "baseline": ("--", 1.1, "tab10"),
+    "roma": ("-", 2.0, "Dark2"),
+    "ablation": ("-.", 1.1, "tab10"),
+}
+
+#: Entries of the legend side by side.
+_LEGEND_COLUMNS: int = 4
 
 
 def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
@@ -35,7 +47,10 @@ def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
     tasks = [*runs["task"].unique()]
     columns = min(3, len(tasks))
     rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(4.2 * columns + 2.6, 3.4 * rows), layout="constrained")
+    shown = [m for m in METHODS if m in set(runs["method"])]
+    entries = -(-(len(shown) + 1) // _LEGEND_COLUMNS)
+    size = (max(4.6 * columns, 9.6), 3.8 * rows + 0.2 * entries)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     percentiles, lines = np.linspace(0.0, 100.0, 101), {}
     for axis, task in zip(axes.flat, tasks, strict=False):
@@ -43,26 +58,44 @@ def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
         part = part[part["values"].map(lambda v: isinstance(v, list))]
         ranges = part["ranges"].iloc[0]
         low, high = ranges[scale]
-        for i, method in enumerate(METHODS):
+        for method in shown:
             batches = part.loc[part["method"] == method, "values"]
             if batches.empty:
                 continue
             curves = np.stack([np.percentile(v, percentiles) for v in batches])
             curves = (curves - low) / (high - low)
             mean, std = curves.mean(axis=0), curves.std(axis=0)
-            style = {"color": f"C{i % 10}", "ls": "-" if i < 10 else "--"}
-            (lines[method],) = axis.plot(percentiles, mean, lw=1.4, **style)
-            axis.fill_between(
-                percentiles, mean - std, mean + std, alpha=0.15, lw=0, color=f"C{i % 10}"
-            )
+            style, width, color = _line(method)
+            (lines[method],) = axis.plot(percentiles, mean, ls=style, lw=width, color=color)
+            axis.fill_between(percentiles, mean - std, mean + std, alpha=0.1, lw=0, color=color)
         lines["best"] = axis.axhline(best_visible(ranges, scale), color="black", ls=":", lw=1.0)
         substitute = " (substitute)" if isinstance(part["substitute"].iloc[0], str) else ""
         axis.set(title=f"{task}{substitute}", xlabel="percentile of the batch")
         axis.set_ylabel(f"value ({scale} scale)")
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()
-    order = [m for m in METHODS if m in lines]
+    order = [m for m in shown if m in lines]
     labels = [*(METHODS[m].label for m in order), "best visible design"]
     handles = [*(lines[m] for m in order), lines["best"]]
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize="small")
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=_LEGEND_COLUMNS,
+        frameon=False,
+        fontsize="small",
+    )
     return figure
+
+
+def _line(method: str) -> tuple[str, float, Any]:
+    """Style, width and colour of a method's line, the same in every figure."""
+    import matplotlib as mpl
+
+    family = METHODS[method].family
+    style, width, name = _LINES[family]
+    place = [m for m in METHODS if METHODS[m].family == family].index(method)
+    colors = mpl.colormaps[name]
+    # shades of grey are a continuous map; the others are lists
+    color = colors(0.25 + 0.15 * place) if colors.N > 20 else colors(place % colors.N)
+    return style, width, color

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from botorch_roma.benchmark.figures import percentile_figure
+from botorch_roma.benchmark.methods import METHODS
 
 RANGES = {"visible": [0.0, 10.0], "full": [0.0, 20.0]}
 
@@ -52,6 +53,27 @@ def test_curves(runs: pd.DataFrame, scale: str, width: float) -> None:
     assert len(second.get_lines()) == 2
     labels = [t.get_text() for t in figure.legends[0].get_texts()]
     assert labels == ["start designs (best visible)", "RoMA, default", "best visible design"]
+
+
+def test_many_methods_are_told_apart_and_all_named() -> None:
+    batches = [run("a", method, 0, [0.0, 10.0]) for method in METHODS]
+    figure = percentile_figure(pd.DataFrame(batches))
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == len(METHODS) + 1
+    room, taken = figure.bbox, legend.get_window_extent()
+    assert room.x0 <= taken.x0
+    assert room.y0 <= taken.y0
+    assert taken.x1 <= room.x1
+    assert taken.y1 <= room.y1
+    looks = [(k.get_color(), k.get_linestyle()) for k in figure.axes[0].get_lines()]
+    assert len(set(looks)) == len(METHODS) + 1
+
+
+def test_a_method_looks_the_same_in_every_figure(runs: pd.DataFrame) -> None:
+    (few,) = percentile_figure(runs[runs["method"] == "start"]).axes
+    many = percentile_figure(runs).axes[0]
+    assert few.get_lines()[0].get_color() == many.get_lines()[0].get_color()
 
 
 def test_unknown_scale(runs: pd.DataFrame) -> None:
