@@ -72,7 +72,8 @@ def preset_of(changes: dict[str, Any], task: OfflineTask) -> Preset:
     """`default` with one thing changed, on a task."""
     preset = get_preset("default", task.name)
     inputs = task.dim * (1 if task.vocabulary is None else task.vocabulary.num_classes)
-    model, fit, optimize = preset.model, preset.fit, preset.optimize | {"num_updates": 100}
+    model, fit, optimize = preset.model, preset.fit, preset.optimize  # changed where they are
+    optimize["num_updates"] = 100
     for name, value in changes.items():
         if name == "adaptation radius":
             optimize["radius"] = value
@@ -248,7 +249,8 @@ def draw_factors(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
 def draw_updates(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
     """Median and best along the updates, one line for each adaptation radius."""
     figure = Figure(figsize=(13.0, 3.6), layout="constrained")
-    for axis, task in zip(figure.subplots(1, len(tasks)), tasks, strict=True):
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    for axis, task in zip(panels, tasks, strict=True):
         for k, radius in enumerate((0.0, 0.02, 0.03, 0.05, 0.1)):
             key = json.dumps({"adaptation radius": radius})
             rows = scores[(scores["task"] == task) & (scores["row"] == key)]
@@ -269,6 +271,9 @@ def draw(
 ) -> None:
     """Draw what is in the store."""
     scores = table(store)
+    if scores.empty:
+        raise typer.BadParameter(f"{store} holds no rows; `settings_map.py run` makes them.")
+    out.mkdir(parents=True, exist_ok=True)
     tasks = [*dict.fromkeys(scores["task"])]
     draw_factors(scores, tasks).savefig(out / "factors.png", dpi=110)
     draw_updates(scores, tasks).savefig(out / "updates.png", dpi=110)
