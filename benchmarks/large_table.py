@@ -20,7 +20,9 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +72,9 @@ def write_table(folder: Path, rows: int, inputs: int) -> None:
     Y.flush()
 
 
-def measure(folder: str, mapped: bool, epochs: int, updates: int, results: object) -> None:
+def measure(
+    folder: str, mapped: bool, epochs: int, updates: int, results: SimpleQueue[dict[str, Any]]
+) -> None:
     """Both stages in this process: peaks of memory in MiB and seconds."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -90,7 +94,7 @@ def measure(folder: str, mapped: bool, epochs: int, updates: int, results: objec
         candidates, _ = optimize_acqf_roma(PosteriorMean(model), bounds, Q, num_updates=updates)
         stage_2 = time.perf_counter() - start
     batches = epochs * -(-(X.shape[0] - len(history.validation_indices)) // BATCH_SIZE)
-    results.put(  # type: ignore[attr-defined]
+    results.put(
         {
             "peaks": peaks,
             "model": model_seconds,
@@ -101,10 +105,10 @@ def measure(folder: str, mapped: bool, epochs: int, updates: int, results: objec
     )
 
 
-def run(*arguments: object) -> dict[str, object]:
+def run(folder: str, mapped: bool, epochs: int, updates: int) -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
-    results = context.SimpleQueue()
-    process = context.Process(target=measure, args=(*arguments, results))
+    results: SimpleQueue[dict[str, Any]] = context.SimpleQueue()
+    process = context.Process(target=measure, args=(folder, mapped, epochs, updates, results))
     process.start()
     process.join()
     if process.exitcode != 0:
@@ -123,7 +127,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the table is written, and taken away")
     arguments = parser.parse_args()
     kinds = ["copied"] if arguments.copied_only else ["copied", "mapped"]
-    runs: dict[str, list[dict]] = {kind: [] for kind in kinds}
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         write_table(Path(folder), arguments.rows, arguments.inputs)
         size = Path(folder, "X.npy").stat().st_size / 2**20

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ if not SCRIPTS:
     pytest.skip("the benchmarks are not part of the sdist", allow_module_level=True)
 
 
+@pytest.fixture
+def same_logging() -> Iterator[None]:
+    """A script may switch logging off for its own process, which here is that of all tests."""
+    before = logging.root.manager.disable
+    yield
+    logging.disable(before)
+
+
+@pytest.mark.usefixtures("same_logging")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_says_how_it_is_used(
     script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
