@@ -170,10 +170,15 @@ def spread_out(
     return X
 
 
+def pairwise_distance(points: Tensor, others: Tensor) -> Tensor:
+    r"""Distances of ``n x k`` points to ``m x k`` others, ``n x m``."""
+    mode = "donot_use_mm_for_euclid_dist"  # which would cancel
+    return torch.cdist(points, others, compute_mode=mode)
+
+
 def _distance(points: Tensor, others: Tensor) -> Tensor:
     r"""Distance of ``n x k`` points to the nearest of ``m x k`` others, ``n``."""
-    mode = "donot_use_mm_for_euclid_dist"  # which would cancel
-    return torch.cdist(points, others, compute_mode=mode).amin(dim=1)
+    return pairwise_distance(points, others).amin(dim=1)
 
 
 def _own_positions(snapshots: list[Tensor], i: int, allowed: PostProcessing) -> Iterator[Position]:

@@ -61,8 +61,9 @@ class RoMAOptions:
             None for never.
         min_distance: Distance that final candidates keep from each other, root mean square over the
             inputs, in standard deviations of the data. The best one stays, each of the others goes
-            back along its path as far as it takes. None leaves them where they end, however
-            close; not in the paper.
+            back along its path as far as it takes; what the finishing local search has found,
+            along that of the candidate that ended nearest. None leaves them where they end,
+            however close; not in the paper.
         local_search_rounds: Where designs hold tokens: rounds of the finishing local search, of
             which each adds all designs that differ from a candidate in one token and keeps the
             best; 0 for none. It ends by itself where nothing better is found.

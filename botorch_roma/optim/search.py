@@ -20,7 +20,12 @@ from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.constraints import FeasibleSet, LinearConstraint, NonlinearConstraint
-from botorch_roma.optim.distinct import PostProcessing, distinct_candidates, spread_out
+from botorch_roma.optim.distinct import (
+    PostProcessing,
+    distinct_candidates,
+    pairwise_distance,
+    spread_out,
+)
 from botorch_roma.optim.encoded import (
     Problem,
     check_survival,
@@ -225,7 +230,10 @@ class Search:
         checkpoint: Checkpoint | None = None,
     ) -> tuple[Tensor, Tensor]:
         r"""Distinct candidates and their acquisition values: ``q``, or all with their batches."""
-        *_, X = self.refine(self.distinct(result), settings, deadline, checkpoint)
+        ends = self.distinct(result)
+        *_, X = self.refine(ends, settings, deadline, checkpoint)
+        if settings.min_distance is not None and X is not ends:
+            result = result.subset(self._origins(X, ends))
         values = final_values(self.acq_function, X.unsqueeze(1))
         if best_only and X.shape[0] > self.q:
             best = values.topk(self.q).indices
@@ -242,19 +250,31 @@ class Search:
     def _spread_out(
         self, X: Tensor, values: Tensor, result: UpdateResult, min_distance: float
     ) -> Tensor:
-        scale = input_scale(roma_models(self.problem.acq_function)[0])
-        varies = scale > 0
-        unit = scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
         return spread_out(
             X,
             values,
             result.snapshots,
             self.designs_of,
-            lambda designs: self.problem.encode(designs)[:, varies] / unit,
+            self._coordinates(),
             min_distance,
             self.scale,
             self.X_avoid,
         )
+
+    def _origins(self, X: Tensor, ends: Tensor) -> Tensor:
+        r"""Whose path leads to each of the designs that the local search has found, ``B``.
+
+        That of the candidate ``B x d`` that ends nearest: the search keeps no order.
+        """
+        coordinates = self._coordinates()
+        return pairwise_distance(coordinates(X), coordinates(ends)).argmin(dim=1)
+
+    def _coordinates(self) -> Callable[[Tensor], Tensor]:
+        r"""Makes points of designs, whose distance is as ``min_distance`` counts."""
+        scale = input_scale(roma_models(self.problem.acq_function)[0])
+        varies = scale > 0
+        unit = scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
+        return lambda designs: self.problem.encode(designs)[:, varies] / unit
 
     def designs_of(self, Z: Tensor) -> Tensor:
         r"""The designs ``B x d`` that positions stand for, not all of them distinct."""

@@ -18,6 +18,8 @@ from botorch_roma.adaptation import adapt_roma_model
 from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import ColumnEncoding, NumericEncoding, OneHotEncoding, Vocabulary
 from botorch_roma.optim import local_search as module
+from botorch_roma.optim import search
+from botorch_roma.optim.distinct import spread_out
 from botorch_roma.optim.encoded import encoded_problem
 from botorch_roma.optim.local_search import adapted_values, local_search
 from botorch_roma.optim.search import FeasibleSet
@@ -201,6 +203,29 @@ class TestOptimize:
         found, _ = optimize_acqf_roma(acq, bounds, 4, local_search_rounds=9, **options)
         assert set(found[:, 0].tolist()) <= set(start[:, 0].tolist())
         assert found[:, 1:].mean() > start[:, 1:].mean()
+
+    def test_each_design_goes_back_along_the_path_that_led_to_it(
+        self, model: RoMAModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """That of the candidate that ended nearest; the search puts the best designs first."""
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def recorded(
+            X: Tensor, values: Tensor, snapshots: list[Tensor], process: Any, *rest: Any
+        ) -> Tensor:
+            seen.append((X, process(snapshots[-1])))
+            return spread_out(X, values, snapshots, process, *rest)
+
+        monkeypatch.setattr(search, "spread_out", recorded)
+        acq, start = PosteriorMean(model), ALL[[0, 40, 80, 121, 160, 242]]
+        options: dict[str, Any] = {"num_updates": 2, "batch_initial_conditions": start}
+        for num_rounds in (0, 1, 5):
+            optimize_acqf_roma(
+                acq, BOUNDS, 6, min_distance=1e-3, local_search_rounds=num_rounds, **options
+            )
+            X, ends = seen[-1]
+            distance = torch.cdist(X, ends, p=0)  # tokens that differ
+            assert torch.equal((ends != X).sum(dim=1).to(distance), distance.amin(dim=1))
 
     def test_without_tokens_there_is_nothing_to_do(self) -> None:
         X = torch.rand(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
