@@ -31,8 +31,7 @@ from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import input_scale
-from botorch_roma.optim.optimize import optimize_acqf_roma
-from botorch_roma.optim.options import RoMAOptions
+from botorch_roma.optim.optimize import check_options, optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.proposal import Proposal
@@ -142,6 +141,7 @@ def propose(
             are neither categories nor ``sequences``.
         ModelFittingError: If a latent space loses the start designs.
         ValueError: Bounds, ``q`` or options out of range; checkpoints of another run.
+        UnsupportedError: Options of stage 2 that are unknown or do not apply.
 
     Example:
         >>> proposal = propose(pd.read_csv("designs.csv"), "strength", q=128)
@@ -186,7 +186,13 @@ def propose(
     rounding = rounding_func(table, box)
     _check_number(q, table, box, fixed, optimize_options or {})
     # refused now, not after hours of training
-    RoMAOptions.from_mapping({**preset.optimize, **(optimize_options or {})})
+    check_options(
+        box,
+        q,
+        {**preset.optimize, **(optimize_options or {})},
+        {"num_members": 1, **preset.model, **(model_options or {})}["num_members"],
+        encoded=table.has_tokens or isinstance(encoding, Encoding),
+    )
     if preset.select is not None:
         check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)

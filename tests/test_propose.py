@@ -763,6 +763,18 @@ def test_options_of_stage_2_are_checked_before_any_work(
     monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
     with pytest.raises(ValueError, match=r"`num_updates` .* received -1"):
         propose(X, Y, q=4, optimize_options={"num_updates": -1})
+    with pytest.raises(UnsupportedError, match=r"Unknown arguments \['num_update'\]"):
+        propose(X, Y, q=4, optimize_options={"num_update": 1})
+    with pytest.raises(UnsupportedError, match=r"`sequential` is not supported .* received True"):
+        propose(X, Y, q=4, optimize_options={"sequential": True})
+    with pytest.raises(UnsupportedError, match=r"`reencode_every` needs .* received 5 and none"):
+        propose(X, Y, q=4, optimize_options={"reencode_every": 5})
+    spread = {"optimize_options": {"max_spread": 0.5}, "model_options": {"num_members": 1}}
+    with pytest.raises(UnsupportedError, match=r"`max_spread` is 0\.5, .* one network only"):
+        propose(X, Y, q=4, **spread)
+    spread["model_options"]["num_members"] = 2
+    with pytest.raises(TypeError, match="not callable"):
+        propose(X, Y, q=4, **spread)
 
 
 @pytest.mark.parametrize(

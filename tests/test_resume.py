@@ -230,6 +230,19 @@ def tokens_model() -> RoMAModel:
 
 
 class TestOptimize:
+    @pytest.mark.parametrize("options", [{"max_spread": 0.5}, {"reencode_every": 2}])
+    def test_nothing_is_saved_of_what_is_refused(
+        self, tmp_path: Path, options: dict[str, Any]
+    ) -> None:
+        """It would be in the way of the call that is in order."""
+        model = make(num_members=1)
+        fit_roma_model(model, **FIT)
+        arguments = {**OPTIMIZE, "num_updates": 2, "checkpoint": tmp_path / "c"}
+        with pytest.raises(UnsupportedError, match=f"`{next(iter(options))}`"):
+            optimize_acqf_roma(PosteriorMean(model), BOUNDS, **arguments, **options)
+        assert not (tmp_path / "c").exists()
+        optimize_acqf_roma(PosteriorMean(model), BOUNDS, **arguments)
+
     @pytest.mark.parametrize(
         ("options", "saves"),
         [

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from botorch.acquisition import AcquisitionFunction
-from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
+from botorch.exceptions.errors import CandidateGenerationError
 from torch import Tensor
 
 from botorch_roma._compat import replace_modules
@@ -74,9 +74,6 @@ class Ascent:
         options: Settings of stage 2.
         p: Number of consecutive candidates that the acquisition function sees jointly.
         expired: Whether the time budget has ended.
-
-    Raises:
-        UnsupportedError: For ``max_spread`` with a model of one member.
     """
 
     def __init__(
@@ -89,12 +86,6 @@ class Ascent:
     ) -> None:
         self.acq_function, self.options, self.p = acq_function, options, p
         self.models = roma_models(acq_function)
-        single = [m for m in self.models if m.num_members == 1]
-        if options.max_spread is not None and single:
-            raise UnsupportedError(
-                f"`max_spread` is {options.max_spread:g}, but a model has one network only, which "
-                "cannot differ from itself; give `RoMAModel` more `num_members`, or leave it out."
-            )
         self.adaptations = make_adaptations(self.models, options, replay=True, expired=expired)
         self.scale = input_scale(self.models[0])
         self.delta = torch.zeros_like(X)

@@ -227,11 +227,8 @@ def run_updates(
             f"`trajectory` must be empty, received one of {len(trajectory.predicted)} updates; "
             "pass a new `Trajectory()`."
         )
-    if options.reencode_every is not None and snap is None:
-        raise UnsupportedError(
-            "`reencode_every` needs a model with an encoding of its designs as `input_transform`, "
-            f"received {options.reencode_every} and none; leave it out."
-        )
+    members = min(model.num_members for model in roma_models(acq_function))
+    options.check_applies(members, encoded=snap is not None)
     start = time.monotonic()
     X = feasible_set.project(X, final=True)
     feasible_set.check_nonlinear(X)

@@ -25,7 +25,7 @@ from botorch_roma.optim.constraints import LinearConstraint, NonlinearConstraint
 from botorch_roma.optim.generation import UpdateResult, run_updates
 from botorch_roma.optim.initializers import roma_models
 from botorch_roma.optim.options import InitialPseudoLabel, RoMAOptions, StepRule
-from botorch_roma.optim.search import Search, refuse
+from botorch_roma.optim.search import Search, check_known, refuse
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.validation import check_float
 
@@ -224,6 +224,7 @@ def optimize_acqf_roma(
         X_avoid=X_avoid,
         ic_gen_kwargs=ic_gen_kwargs,
     )
+    search.check(settings)  # before there is a checkpoint of what cannot be
     key = partial(search.fingerprint, settings, trajectory)
     with open_checkpoint(checkpoint, checkpoint_interval, search.start.device, key) as file:
         start -= 0.0 if file is None else file.before
@@ -322,7 +323,30 @@ def prepare_search(
     """
     arguments = _arguments(bounds, q, options)
     refuse(**{name: arguments[name] for name in _REFUSED})
-    return _prepare(acq_function, arguments), RoMAOptions.from_mapping(arguments)
+    search, settings = _prepare(acq_function, arguments), RoMAOptions.from_mapping(arguments)
+    search.check(settings)
+    return search, settings
+
+
+def check_options(
+    bounds: Tensor, q: int, options: Mapping[str, Any], num_members: int, *, encoded: bool
+) -> None:
+    r"""Refuse options of :func:`optimize_acqf_roma` before there is a model, as far as one can.
+
+    Args:
+        bounds: ``2 x d`` bounds.
+        q: Number of candidates.
+        options: The options.
+        num_members: Members of the model's ensemble.
+        encoded: Whether the model will have an encoding of its designs.
+
+    Raises:
+        ValueError, UnsupportedError: As by that function.
+    """
+    arguments = _arguments(bounds, q, options)
+    refuse(**{name: arguments[name] for name in _REFUSED})
+    check_known(arguments["ic_generator"], arguments["ic_gen_kwargs"])
+    RoMAOptions.from_mapping(arguments).check_applies(num_members, encoded=encoded)
 
 
 def _arguments(bounds: Tensor, q: int, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from botorch.exceptions.errors import UnsupportedError
+
 from botorch_roma.adaptation import Mode, check_reuse
 from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.inner_loop import WeightForm
@@ -123,6 +125,28 @@ class RoMAOptions:
         if self.min_distance is not None:
             check_float("min_distance", self.min_distance, exclusive=True)
         check_int("local_search_rounds", self.local_search_rounds, minimum=0)
+
+    def check_applies(self, num_members: int, *, encoded: bool) -> None:
+        r"""Refuse what has no meaning with some model.
+
+        Args:
+            num_members: Members of its ensemble; of several models, of the smallest one.
+            encoded: Whether it has an encoding of its designs.
+
+        Raises:
+            UnsupportedError: For ``max_spread`` with one member, and ``reencode_every`` without an
+                encoding.
+        """
+        if self.max_spread is not None and num_members == 1:
+            raise UnsupportedError(
+                f"`max_spread` is {self.max_spread:g}, but a model has one network only, which "
+                "cannot differ from itself; give `RoMAModel` more `num_members`, or leave it out."
+            )
+        if self.reencode_every is not None and not encoded:
+            raise UnsupportedError(
+                "`reencode_every` needs a model with an encoding of its designs as "
+                f"`input_transform`, received {self.reencode_every} and none; leave it out."
+            )
 
     def step_size(self, d: int) -> float:
         """``lr``, or its default where ``d`` numbers move."""

@@ -119,11 +119,7 @@ class Search:
                 acq_function, encoding, feasible_set, nonlinear_inequality_constraints
             )
             start_set = surviving_set(feasible_set, encoding, nonlinear_inequality_constraints)
-        if ic_gen_kwargs and ic_generator is None:
-            raise UnsupportedError(
-                f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
-                "`ic_generator`, which is not given."
-            )
+        check_known(ic_generator, ic_gen_kwargs)
         if batch_initial_conditions is not None:
             refuse(
                 raw_samples=raw_samples, ic_generator=ic_generator
@@ -170,6 +166,11 @@ class Search:
             X_avoid,
             encoding,
         )
+
+    def check(self, settings: RoMAOptions) -> None:
+        """Raise ``UnsupportedError`` for settings that have no meaning with the models."""
+        members = min(model.num_members for model in roma_models(self.acq_function))
+        settings.check_applies(members, encoded=self.encoding is not None)
 
     def fingerprint(
         self, settings: RoMAOptions, trajectory: Trajectory | None = None
@@ -344,6 +345,17 @@ def refuse(**arguments: Any) -> None:
                 f"`{name}` is not supported by optimize_acqf_roma here (candidates move side by "
                 f"side from start designs that are generated or given), received {value!r}."
             )
+
+
+def check_known(
+    ic_generator: Callable[..., Tensor] | None, ic_gen_kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse arguments of no known name where there is nobody to pass them on to."""
+    if ic_gen_kwargs and ic_generator is None:
+        raise UnsupportedError(
+            f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
+            "`ic_generator`, which is not given."
+        )
 
 
 def _check_arguments(

@@ -5,6 +5,7 @@ import inspect
 from typing import Any
 
 import pytest
+from botorch.exceptions.errors import UnsupportedError
 
 from botorch_roma import RoMAOptions, optimize_acqf_roma
 
@@ -86,3 +87,12 @@ def test_step_size_goes_by_the_rule_and_the_inputs() -> None:
     assert RoMAOptions(step_rule="gradient").step_size(25) == pytest.approx(0.5)
     for rule in ("adam", "gradient"):
         assert RoMAOptions(step_rule=rule, lr=0.3).step_size(25) == 0.3  # type: ignore[arg-type]
+
+
+def test_what_has_no_meaning_with_a_model() -> None:
+    RoMAOptions().check_applies(1, encoded=False)
+    RoMAOptions(max_spread=0.5, reencode_every=3).check_applies(2, encoded=True)
+    with pytest.raises(UnsupportedError, match=r"`max_spread` is 0\.5, .* more `num_members`"):
+        RoMAOptions(max_spread=0.5).check_applies(1, encoded=True)
+    with pytest.raises(UnsupportedError, match=r"`reencode_every` needs .* received 3 and none"):
+        RoMAOptions(reencode_every=3).check_applies(2, encoded=False)
