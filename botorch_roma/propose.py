@@ -35,7 +35,7 @@ from botorch_roma.optim.optimize import check_options, optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
 from botorch_roma.proposal import Proposal
-from botorch_roma.selection import HIDDEN_FRACTION, check_rows, select_options
+from botorch_roma.selection import HIDDEN_FRACTION, check_rest, select_options
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_device,
@@ -194,7 +194,7 @@ def propose(
         encoded=table.has_tokens or isinstance(encoding, Encoding),
     )
     if preset.select is not None:
-        check_rows(table.X.shape[0], q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
+        check_rest(sign * table.Y, q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     earlier = {s: checkpoints.seconds(s) for s in ("latent", "stage-1", "selection")}
     checkpoints.seconds("stage-2")  # a damaged file is named now, not after stage 1

@@ -155,7 +155,7 @@ def select_options(
         >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **selection.options)
     """
     start = time.monotonic()
-    left = check_rows(model.train_X.shape[0], q, hidden_fraction)
+    left = check_rest(model.train_Y, q, hidden_fraction)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     if not settings:
@@ -168,13 +168,6 @@ def select_options(
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
-    same = model.train_Y[order[0], 0]
-    if same == model.train_Y[order[left - 1], 0]:
-        raise InputDataError(
-            f"`hidden_fraction` = {hidden_fraction:g} hides all rows but those of the lowest "
-            f"outcome, {same.item():g}, and leaves nothing to learn from; choose a smaller one, "
-            "or do without selection."
-        )
     fit = {"progress": progress, **(fit_options or {}), **checkpoints.stage("selection-fit")}
     before = checkpoints.seconds("selection-fit")
     rest = _fit_to_the_rest(model, order[:left], seed, fit, timeout_sec)
@@ -210,13 +203,14 @@ def select_options(
     )
 
 
-def check_rows(n: int, q: int, hidden_fraction: float = HIDDEN_FRACTION) -> int:
-    """How many of ``n`` rows are left to start from; at least two, and ``q``.
+def check_rest(Y: Tensor, q: int, hidden_fraction: float = HIDDEN_FRACTION) -> int:
+    r"""How many rows of ``n x m`` outcomes are left to start from.
 
     Raises:
-        InputDataError: If it is fewer.
+        InputDataError: If it is fewer than two, or than ``q``, or if they are all alike.
         ValueError: For a fraction out of range.
     """
+    n = len(Y)
     if check_float("hidden_fraction", hidden_fraction, exclusive=True) > 0.9:
         raise ValueError(f"`hidden_fraction` must be at most 0.9, received {hidden_fraction!r}.")
     left = n - max(1, round(hidden_fraction * n))
@@ -224,6 +218,13 @@ def check_rows(n: int, q: int, hidden_fraction: float = HIDDEN_FRACTION) -> int:
         raise InputDataError(
             f"`hidden_fraction` = {hidden_fraction:g} leaves {left} of {n} rows to start {q} "
             "candidates from; choose a smaller one, reduce `q`, or do without selection."
+        )
+    rest = Y[:, 0].sort().values[:left]
+    if rest[0] == rest[-1]:
+        raise InputDataError(
+            f"`hidden_fraction` = {hidden_fraction:g} hides all rows but those of the lowest "
+            f"outcome, {rest[0].item():g}, and leaves nothing to learn from; choose a smaller one, "
+            "or do without selection."
         )
     return left
 

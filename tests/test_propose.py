@@ -755,6 +755,11 @@ def test_too_few_rows_to_select_are_refused_before_any_work(
     monkeypatch.setattr(sys.modules["botorch_roma.propose"], "fit_roma_model", None)
     with pytest.raises(InputDataError, match=rf"leaves .* of {len(X)} rows to start {len(X)}"):
         propose(X, Y, q=len(X), preset="selected")
+    best = torch.zeros_like(Y)
+    best[:4] = 1.0 + Y[:4].abs()
+    for outcome, minimize in ((best, False), (-best, True)):
+        with pytest.raises(InputDataError, match="hides all rows but those of the lowest outcome"):
+            propose(X, outcome, q=4, preset="selected", minimize=minimize)
 
 
 def test_options_of_stage_2_are_checked_before_any_work(

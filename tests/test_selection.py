@@ -200,6 +200,14 @@ class TestErrors:
         with pytest.raises(InputDataError, match=r"leaves 160 of 200 rows .* reduce `q`"):
             select_options(model, BOUNDS, 161)
 
+    def test_nothing_to_learn_from(self) -> None:
+        X = torch.rand(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+        Y = (torch.arange(20) % 5 == 0).double().unsqueeze(1)  # four of them, all hidden
+        model = RoMAModel(X, Y, hidden_sizes=(8,))
+        fit_roma_model(model, seed=0, epochs=1)
+        with pytest.raises(InputDataError, match=r"` = 0\.2 hides all rows but .* outcome, 0, and"):
+            select_options(model, BOUNDS, 4)
+
     def test_models(self, model: RoMAModel) -> None:
         X, Y = model.train_X, model.train_Y
         with pytest.raises(ModelFittingError, match="has not been fitted"):
