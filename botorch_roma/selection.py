@@ -36,9 +36,10 @@ from botorch_roma.checkpoint import (
 )
 from botorch_roma.chunks import column_std
 from botorch_roma.fit import fit_roma_model
+from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.initializers import distinct_keys
-from botorch_roma.optim.optimize import prepare_search
+from botorch_roma.optim.optimize import check_options, prepare_search
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.search import Search
 from botorch_roma.validation import check_float
@@ -128,7 +129,8 @@ def select_options(
         q: Number of candidates.
         settings: The settings in question: options of stage 2 over ``optimize_options``. Each is
             also judged at earlier numbers of updates than its own, and after fewer rounds of local
-            search.
+            search. ``min_distance`` is none of them: batches are judged as they are on their way,
+            before candidates are moved apart.
         hidden_fraction: Share of the measured designs that is hidden, the best ones.
         seed: Seed of the fit; one that depends on the model's by default.
         fit_options: Arguments of :func:`~botorch_roma.fit.fit_roma_model`.
@@ -147,7 +149,8 @@ def select_options(
     Raises:
         InputDataError: If too few designs are left, or their outcomes are constant.
         ModelFittingError: If the model has not been fitted.
-        UnsupportedError: For a model with several outputs.
+        UnsupportedError: For a model with several outputs; settings that are unknown, do not apply
+            or are not judged.
         ValueError: For options out of range; no settings; a checkpoint of another selection.
 
     Example:
@@ -166,6 +169,15 @@ def select_options(
         )
     if not model.is_fitted:
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
+    encoded = isinstance(getattr(model, "input_transform", None), Encoding)
+    for i, changes in enumerate(settings):
+        if changes.get("min_distance") is not None:
+            raise UnsupportedError(
+                f"`settings[{i}]` holds `min_distance` = {changes['min_distance']}, which makes no "
+                "difference to the judge; pass it in `optimize_options`."
+            )
+        options = {**(optimize_options or {}), **changes}
+        check_options(bounds, q, options, model.num_members, encoded=encoded)
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
     fit = {"progress": progress, **(fit_options or {}), **checkpoints.stage("selection-fit")}
@@ -175,20 +187,20 @@ def select_options(
     judge, judgements = _Judge(model, order[left:]), list[Judgement]()
     common = {"progress": progress, **(optimize_options or {})}
     for i, changes in enumerate(settings):
-        search, options = prepare_search(PosteriorMean(rest), bounds, q, **{**common, **changes})
+        search, stage_two = prepare_search(PosteriorMean(rest), bounds, q, **{**common, **changes})
         start_score = judge(search.start)  # the same for all settings
         with open_checkpoint(
             checkpoints.file(f"selection-{i}"),
             checkpoint_interval,
             search.start.device,
-            partial(search.fingerprint, options),
+            partial(search.fingerprint, stage_two),
         ) as file:
             start -= 0.0 if file is None else file.before
             seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
             if seconds is not None and seconds <= 0 and judgements:
                 break
             budget = None if seconds is None else max(seconds / (len(settings) - i), 1e-3)
-            judgements.extend(_judge_along(search, options, judge, i, budget, progress, file))
+            judgements.extend(_judge_along(search, stage_two, judge, i, budget, progress, file))
     chosen = _choose(judgements)
     return Selection(
         options={

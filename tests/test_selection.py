@@ -193,8 +193,12 @@ class TestErrors:
             select_options(model, BOUNDS, 8, [])
         with pytest.raises(ValueError, match=r"`hidden_fraction` must be at most 0.9, received 1"):
             select_options(model, BOUNDS, 8, hidden_fraction=1)
-        with pytest.raises(UnsupportedError, match="no_such"):
-            select_options(model, BOUNDS, 8, [{"no_such": 1}], fit_options=FIT)
+        refused = [{"no_such": 1}, {"reencode_every": 2}, {"min_distance": 0.5}]
+        for changes in refused:  # before there is a fit
+            with pytest.raises(UnsupportedError, match=next(iter(changes))):
+                select_options(model, BOUNDS, 8, [{}, changes], fit_options={"no": "fit"})
+        with pytest.raises(UnsupportedError, match=r"`settings\[1\]` holds `min_distance` = 0\.5"):
+            select_options(model, BOUNDS, 8, [{}, {"min_distance": 0.5}])
 
     def test_too_few_rows(self, model: RoMAModel) -> None:
         with pytest.raises(InputDataError, match=r"leaves 160 of 200 rows .* reduce `q`"):
