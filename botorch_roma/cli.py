@@ -206,7 +206,7 @@ def propose(
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
     out.print(_frame_table(best_rows, title))
     apart = summary["median_spacing"]
-    hint = "; much alike, see --min-distance" if (apart or 1.0) < 0.02 else ""
+    hint = "; much alike, see --min-distance" if apart is not None and apart < 0.02 else ""
     others = "" if apart is None else f", to each other {apart:.3g}{hint}"
     out.print(
         f"best measured {summary['best_measured']:.6g}; predicted best "

@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import botorch_roma
-from botorch_roma import cli, presets, training
+from botorch_roma import Proposal, cli, presets, training
 from botorch_roma.benchmark import runner
 from botorch_roma.benchmark.jobs import run_job
 from botorch_roma.benchmark.store import MEASURED
@@ -236,6 +236,26 @@ def test_designs_that_keep_a_distance(data: str) -> None:
     text = invoke(*command)
     assert f"to known designs {summary['median_distance']:.3g}, to each other " in text
     assert "much alike" not in text
+
+
+@pytest.mark.parametrize(
+    ("spacing", "end"),
+    [
+        (None, ""),
+        (0.0, ", to each other 0; much alike, see --min-distance"),
+        (0.01, ", to each other 0.01; much alike, see --min-distance"),
+        (0.02, ", to each other 0.02"),
+    ],
+)
+def test_designs_that_are_alike_are_told(
+    data: str, monkeypatch: pytest.MonkeyPatch, spacing: float | None, end: str
+) -> None:
+    summary = Proposal.summary
+    monkeypatch.setattr(
+        Proposal, "summary", lambda self: {**summary(self), "median_spacing": spacing}
+    )
+    text = " ".join(invoke("propose", data, "--objective", "y", "--num", "4", "--force").split())
+    assert re.search(rf"to known designs [\d.]+{re.escape(end)} written to", text)
 
 
 def test_seed_and_preset(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
