@@ -184,15 +184,16 @@ def propose(
     fixed = fixed_inputs(table, fixed_features, encoding)
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
-    _check_number(q, table, box, fixed, optimize_options or {})
+    stage_two = {**preset.optimize, **(optimize_options or {})}
     # refused now, not after hours of training
     check_options(
         box,
         q,
-        {**preset.optimize, **(optimize_options or {})},
+        stage_two,
         {"num_members": 1, **preset.model, **(model_options or {})}["num_members"],
         encoded=table.has_tokens or isinstance(encoding, Encoding),
     )
+    _check_number(q, table, box, fixed, stage_two)
     if preset.select is not None:
         check_rest(sign * table.Y, q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
@@ -233,7 +234,7 @@ def propose(
     fit_settings = {**preset.fit, **(fit_options or {})}
     history = fit_roma_model(model, **{**fit, **fit_settings, **checkpoints.stage("stage-1")})
     own = {"fixed_features": fixed, "post_processing_func": rounding}
-    optimize = {**own, **preset.optimize, **(optimize_options or {})}
+    optimize = {**own, **stage_two}
     selection = None
     if preset.select is not None:
         selection = select_options(
@@ -254,7 +255,7 @@ def propose(
         trajectory = record_trajectory
     elif record_trajectory:
         trajectory = Trajectory()
-    stage_two = {
+    run = {
         "timeout_sec": left(1.0, *earlier),
         "trajectory": trajectory,
         "progress": progress,
@@ -262,7 +263,7 @@ def propose(
         **checkpoints.stage("stage-2"),
     }
     with finish_on_interrupt() if keep_on_interrupt else nullcontext():
-        candidates, values = optimize_acqf_roma(PosteriorMean(model), box, q, **stage_two)
+        candidates, values = optimize_acqf_roma(PosteriorMean(model), box, q, **run)
     assert values is not None  # return_acq_values is True
     order = values.argsort(descending=True)
     candidates, values = candidates[order], values[order]
@@ -344,20 +345,22 @@ def _check_number(
     q: int, table: Table, box: Tensor, fixed: Mapping[int, float], options: Mapping[str, Any]
 ) -> None:
     """Refuse more designs than can be started from: before stage 1, not after it."""
-    n = table.X.shape[0]
+    n, num_restarts = table.X.shape[0], options.get("num_restarts", 1)
     if {"batch_initial_conditions", "ic_generator", "raw_samples"} & options.keys():
         return
+    need = q * check_int("num_restarts", num_restarts, minimum=1)
+    what = f"`q` is {q}" if num_restarts == 1 else f"`q` times `num_restarts` is {need}"
     remedy = "reduce it (`--num`), or pass `raw_samples` in `optimize_options`."
-    if q > n:
+    if need > n:
         raise ValueError(
-            f"`q` is {q}, but there are only the {n} designs of the data to start from; {remedy}"
+            f"{what}, but there are only the {n} designs of the data to start from; {remedy}"
         )
     if any(name.endswith("_constraints") for name in options):
         return  # they move designs, and only stage 2 knows where to
-    found = _count_distinct(table.X, q, box, fixed)
-    if found < q:
+    found = _count_distinct(table.X, need, box, fixed)
+    if found < need:
         raise ValueError(
-            f"`q` is {q}, but of the {n} designs of the data only {found} differ within the bounds "
+            f"{what}, but of the {n} designs of the data only {found} differ within the bounds "
             f"and with what is fixed; {remedy}"
         )
 

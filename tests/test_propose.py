@@ -953,8 +953,16 @@ def test_duplicate_rows(X: Tensor, Y: Tensor, make: Make) -> None:
     assert len(torch.unique(make(*twice, q=30).candidates, dim=0)) == 30
     with pytest.raises(ValueError, match=r"31, but of the 60 designs .* only 30 differ"):
         make(*twice, q=31)
-    with pytest.raises(ValueError, match=r"40, but the 60 designs .* only 30 distinct"):
+    with pytest.raises(ValueError, match=r"`num_restarts` is 40, but of the 60 .* only 30 differ"):
         make(*twice, q=20, optimize_options={"num_restarts": 2})
+    with pytest.raises(ValueError, match=r"`num_restarts` is 80, but there are only the 60 des"):
+        make(*twice, q=20, optimize_options={"num_restarts": 4})
+
+
+def test_a_preset_can_make_start_designs(X: Tensor, Y: Tensor, make: Make) -> None:
+    generated = {"raw_samples": 64, "options": {"seed": 0}, "num_updates": 1}
+    preset = Preset("mine", {"hidden_sizes": (4,)}, {"epochs": 1}, generated)
+    assert len(make(X, Y, q=40, preset=preset).candidates) == 40
 
 
 def test_fixed_features_have_one_place() -> None:
