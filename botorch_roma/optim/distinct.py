@@ -150,8 +150,8 @@ def spread_out(
     for i in values.argsort(descending=True).tolist():
         others = points[chosen]
         if chosen and _distance(points[i : i + 1], others) < min_distance:
-            path = [process(s[i : i + 1]) for s in reversed(snapshots[1:])]
-            own = torch.cat([X[i : i + 1], *path])
+            path = [s[i : i + 1] for s in reversed(snapshots[1:])]
+            own = torch.cat([X[i : i + 1], *([process(torch.cat(path))] if path else [])])
             here = coordinates(own)
             distance = _distance(here, others)
             distance[1:][[key in taken for key in distinct_keys(own[1:], scale)]] = -1.0
