@@ -91,7 +91,9 @@ def fit_roma_model(
             many as hidden units and rows together. The result is the same but for rounding.
         conservatism: Weight of a conservative penalty after [Trabucco2021coms]_, which is added to
             the loss: what the mean promises more at designs that a few steps up the network reach
-            from the data than at the data, in standard deviations of the outcome. See
+            from the data than at the data, in standard deviations of the outcome. The steps lead
+            to larger outcomes, of every output: where smaller ones are sought (a metric that Ax
+            minimises; ``propose`` negates it) the penalty is on the wrong side. See
             :mod:`botorch_roma.conservative`; 0 leaves it out. The validation loss is without it.
         timeout_sec: Time budget in seconds. It ends before a minibatch that would not fit, but for
             the first, and the best state so far is kept.
