@@ -222,15 +222,13 @@ class CheckpointFolder:
                 f"{str(path)!r} does not exist; make it, or choose another."
             )
         try:
-            if self.path.exists() and not self.path.is_dir():
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and self.path.exists():
                 raise FileExistsError(
                     f"The checkpoints {str(path)!r} are to be a folder, and that is a file; name "
                     "another one."
-                )
-            self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            if error.errno is None:  # our own
-                raise
+                ) from error
             # a link that leads nowhere, a name that is too long, a file system that is read-only
             raise type(error)(
                 f"The folder {str(path)!r} of the checkpoints cannot be made: {error.strerror}; "

@@ -13,9 +13,7 @@ def parse_bounds(bounds: list[str] | None) -> dict[str, tuple[float, float]]:
     pairs = [_split("--bounds", text, form) for text in bounds or []]
     check_once("--bounds", [column for column, _ in pairs])
     for (column, value), text in zip(pairs, bounds or [], strict=True):
-        lower, separator, upper = value.partition(":")
-        if not separator:
-            raise ValueError(f"`--bounds` must be {form}, received {text!r}.")
+        lower, _, upper = value.partition(":")
         try:
             parsed[column] = (float(lower), float(upper))
         except ValueError:

@@ -173,7 +173,7 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
     """
     suffix = check_suffix(path)
     try:
-        path.stat()
+        size = path.stat().st_size
     except OSError as error:  # links in a circle, a name that is too long, a folder that is closed
         raise FileNotFoundError(
             f"There is no file {str(path)!r} to read ({error.strerror}); check the name and the "
@@ -183,7 +183,7 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
         raise FileNotFoundError(f"There is no file {str(path)!r}, it is a folder; name a file.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise InputDataError(f"The table {str(path)!r} is empty (0 bytes); export it again.")
     try:
         frame = _read_csv(path, texts) if suffix == ".csv" else _read_parquet(path)

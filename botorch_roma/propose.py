@@ -30,7 +30,8 @@ from botorch_roma.inputs import (
 from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import Encoding
 from botorch_roma.models.roma import RoMAModel
-from botorch_roma.optim.initializers import input_scale
+from botorch_roma.optim.distinct import pairwise_distance
+from botorch_roma.optim.initializers import distance_unit, input_scale
 from botorch_roma.optim.optimize import check_options, optimize_acqf_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset, get_preset
@@ -184,13 +185,14 @@ def propose(
     fixed = fixed_inputs(table, fixed_features, encoding)
     box = input_bounds(table, bounds, margin, fixed, encoding)
     rounding = rounding_func(table, box)
+    model_settings = {**preset.model, **(model_options or {})}
     stage_two = {**preset.optimize, **(optimize_options or {})}
     # refused now, not after hours of training
     check_options(
         box,
         q,
         stage_two,
-        {"num_members": 1, **preset.model, **(model_options or {})}["num_members"],
+        model_settings.get("num_members", 1),
         encoded=table.has_tokens or isinstance(encoding, Encoding),
     )
     _check_number(q, table, box, fixed, stage_two)
@@ -212,7 +214,6 @@ def propose(
         },
         checkpoints,
     )
-    model_settings = {**preset.model, **(model_options or {})}
     with warnings.catch_warnings():
         # constant columns have been reported by `fixed_inputs`
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
@@ -325,12 +326,11 @@ def nearest_other(X: Tensor, model: RoMAModel) -> Tensor:
     r"""Distance of each of ``n x d`` designs to the nearest other one, ``n``; measured likewise."""
     if hasattr(model, "input_transform"):
         X, model = model.transform_inputs(X), model.encoded()
-    scale = input_scale(model)
-    varies = scale > 0
-    points = X[:, varies] / (scale[varies] * max(float(varies.sum()), 1.0) ** 0.5)
+    varies, scale = distance_unit(model)
+    points = X[:, varies] / scale
     unit = _far_unit(points)
     points = points / unit
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = pairwise_distance(points, points)
     return unit * distance.fill_diagonal_(torch.inf).amin(dim=1)
 
 

@@ -82,22 +82,9 @@ def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device has no end
         raise kind.refusal(path, "it is a folder or no regular file; name another one")
     with path.open("rb") as file:  # what follows may be large, and is read once it is known
-        header = file.readline(MAX_HEADER).removesuffix(b"\n")
-    magic = f"botorch_roma {kind.name} "
-    words = header.decode(errors="replace").removeprefix(magic).split()
-    if not header.startswith(magic.encode()) or len(words) != 3:
-        raise kind.refusal(path, f"it is no file of {kind.maker}; name another one")
-    written, package, checksum = words
-    if written != str(kind.format):
-        raise kind.refusal(
-            path,
-            f"its format is {written}, of botorch_roma {package}, and {kind.format} is read here; "
-            f"use that version, or {kind.remedy}",
-        )
-    size = path.stat().st_size
-    check_memory(f"The {kind.name} {str(path)!r} of {size} bytes", 2 * size, kind.remedy)
-    with path.open("rb") as file:
-        file.seek(len(header) + 1)
+        checksum = _read_header(kind, path, file.readline(MAX_HEADER))
+        size = path.stat().st_size
+        check_memory(f"The {kind.name} {str(path)!r} of {size} bytes", 2 * size, kind.remedy)
         data = file.read()
     if hashlib.sha256(data).hexdigest() != checksum:
         raise kind.refusal(
@@ -115,3 +102,19 @@ def unseal(kind: Kind, path: Path, device: torch.device | str) -> Any:
     except Exception as error:  # a foreign pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise kind.refusal(path, f"it holds no {kind.name} ({reason}); {kind.remedy}") from error
+
+
+def _read_header(kind: Kind, path: Path, line: bytes) -> str:
+    """The checksum in the first line of a file, if that is one of this kind and format."""
+    magic = f"botorch_roma {kind.name} "
+    words = line.decode(errors="replace").removeprefix(magic).split()
+    if not line.startswith(magic.encode()) or len(words) != 3:
+        raise kind.refusal(path, f"it is no file of {kind.maker}; name another one")
+    written, package, checksum = words
+    if written != str(kind.format):
+        raise kind.refusal(
+            path,
+            f"its format is {written}, of botorch_roma {package}, and {kind.format} is read here; "
+            f"use that version, or {kind.remedy}",
+        )
+    return checksum

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-#: Line style and width of what is there to be compared with what; the colours, ten at a time.
+#: Style and width of the lines of a family, and the map that their colours are taken from.
 _LINES: dict[Family, tuple[str, float, str]] = {
     "trivial": (":", 1.6, "gray"),
     "baseline": ("--", 1.1, "tab10"),

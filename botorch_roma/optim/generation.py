@@ -194,6 +194,14 @@ class UpdateResult:
         )
 
 
+def check_settings(
+    options: RoMAOptions, acq_function: AcquisitionFunction, *, encoded: bool
+) -> None:
+    """Raise ``UnsupportedError`` for settings that have no meaning with the models."""
+    members = min(model.num_members for model in roma_models(acq_function))
+    options.check_applies(members, encoded=encoded)
+
+
 def run_updates(
     X: Tensor,
     acq_function: AcquisitionFunction,
@@ -227,8 +235,7 @@ def run_updates(
             f"`trajectory` must be empty, received one of {len(trajectory.predicted)} updates; "
             "pass a new `Trajectory()`."
         )
-    members = min(model.num_members for model in roma_models(acq_function))
-    options.check_applies(members, encoded=snap is not None)
+    check_settings(options, acq_function, encoded=snap is not None)
     start = time.monotonic()
     X = feasible_set.project(X, final=True)
     feasible_set.check_nonlinear(X)

@@ -178,6 +178,17 @@ def input_scale(model: RoMAModel) -> Tensor:
     return column_std(model.train_X)
 
 
+def distance_unit(model: RoMAModel) -> tuple[Tensor, Tensor]:
+    r"""What distances between designs are measured in: root mean square of standard deviations.
+
+    Returns:
+        Which inputs vary, ``d`` of bool, and what each of these is divided by.
+    """
+    scale = input_scale(model)
+    varies = scale > 0
+    return varies, scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
+
+
 def gen_top_designs(
     acq_function: AcquisitionFunction,
     bounds: Tensor,

@@ -34,9 +34,10 @@ from botorch_roma.optim.encoded import (
     plain_problem,
     surviving_set,
 )
-from botorch_roma.optim.generation import UpdateResult, final_values, run_updates
+from botorch_roma.optim.generation import UpdateResult, check_settings, final_values, run_updates
 from botorch_roma.optim.initializers import (
     DISTINCT_TOLERANCE,
+    distance_unit,
     gen_top_designs,
     input_scale,
     roma_models,
@@ -169,8 +170,7 @@ class Search:
 
     def check(self, settings: RoMAOptions) -> None:
         """Raise ``UnsupportedError`` for settings that have no meaning with the models."""
-        members = min(model.num_members for model in roma_models(self.acq_function))
-        settings.check_applies(members, encoded=self.encoding is not None)
+        check_settings(settings, self.acq_function, encoded=self.encoding is not None)
 
     def fingerprint(
         self, settings: RoMAOptions, trajectory: Trajectory | None = None
@@ -272,9 +272,7 @@ class Search:
 
     def _coordinates(self) -> Callable[[Tensor], Tensor]:
         r"""Makes points of designs, whose distance is as ``min_distance`` counts."""
-        scale = input_scale(roma_models(self.problem.acq_function)[0])
-        varies = scale > 0
-        unit = scale[varies] * max(float(varies.sum()), 1.0) ** 0.5
+        varies, unit = distance_unit(roma_models(self.problem.acq_function)[0])
         return lambda designs: self.problem.encode(designs)[:, varies] / unit
 
     def designs_of(self, Z: Tensor) -> Tensor:

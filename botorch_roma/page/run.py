@@ -27,14 +27,15 @@ MIN_KNOWN: int = 50
 #: Points of two distributions that are compared, from the least to the greatest.
 NUM_QUANTILES: int = 21
 
-#: What the JSON object of a run holds at least, by what it is.
-_HOLDS: dict[tuple[type, ...], tuple[str, ...]] = {
-    (str,): ("data", "direction", "objective", "preset", "version"),
-    (int,): ("rows", "held_out", "seed"),
-    (int, float): ("best_measured", "best_predicted", "median_predicted", "median_distance"),
-    (int, float, NoneType): ("rank_correlation",),
-    (list,): ("candidates", "ignore", "sequences"),
-    (dict,): ("fixed", "settings", "seconds"),
+#: What the JSON object of a run holds at least, and what each of it is.
+_HOLDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("data", "direction", "objective", "preset", "version"), (str,)),
+    **dict.fromkeys(("rows", "held_out", "seed"), (int,)),
+    **dict.fromkeys(("best_measured", "best_predicted"), (int, float)),
+    **dict.fromkeys(("median_predicted", "median_distance"), (int, float)),
+    "rank_correlation": (int, float, NoneType),
+    **dict.fromkeys(("candidates", "ignore", "sequences"), (list,)),
+    **dict.fromkeys(("fixed", "settings", "seconds"), (dict,)),
 }
 
 #: What it holds beside that, or not.
@@ -179,8 +180,7 @@ def read_summary(path: Path) -> dict[str, Any] | None:
 
 def _check_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Refuse the JSON object of a run in which something is missing or is something else."""
-    kinds = {name: kind for kind, names in _HOLDS.items() for name in names}
-    kinds |= {name: kind for name, kind in _MAY_HOLD.items() if name in summary}
+    kinds = _HOLDS | {name: kind for name, kind in _MAY_HOLD.items() if name in summary}
     for name, kind in kinds.items():
         if not isinstance(summary.get(name), kind):
             raise _damaged(path, name, summary.get(name))
