@@ -10,18 +10,21 @@ oracle scores each finished batch once.
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import pandas as pd
 import torch
 import typer
 
-from botorch_roma.baselines import ProxyOptions, VAEOptions, cbas, coms
+import botorch_roma
+from botorch_roma.baselines import coms
+from botorch_roma.baselines.cbas import CBAS_PROXY, CBAS_VAE, cbas
 from botorch_roma.benchmark.jobs import TaskSpec, score
 from botorch_roma.benchmark.kinds import BaselineMethod, ProxyCache
 from botorch_roma.benchmark.methods import MAX_BATCHES, WIDTHS
+from botorch_roma.benchmark.store import RunStore, config_hash, key_of
+from botorch_roma.benchmark.tables import markdown_table
 
 RESULTS = Path(__file__).parent / "results" / "published_settings"
 Q = 128
@@ -40,12 +43,9 @@ def _coms(seeds: int = 8, **changes: Any) -> Row:
 
 
 def _cbas(seeds: int = 8, *, limit: int | None = MAX_BATCHES, width: int = 128, **o: Any) -> Row:
-    proxy = ProxyOptions(
-        num_members=5, hidden_sizes=(width, width), epochs=100, max_batches=limit, bootstrap=True
-    )
-    return Row(
-        BaselineMethod(cbas, {"proxy": proxy, "vae": VAEOptions(max_batches=limit), **o}), seeds
-    )
+    proxy = replace(CBAS_PROXY, hidden_sizes=(width, width), max_batches=limit)
+    vae = replace(CBAS_VAE, max_batches=limit)
+    return Row(BaselineMethod(cbas, {"proxy": proxy, "vae": vae, **o}), seeds)
 
 
 ROWS: dict[str, Row] = {
@@ -61,13 +61,6 @@ ROWS: dict[str, Row] = {
 }
 
 
-def read(store: Path) -> list[dict[str, Any]]:
-    """The runs of a store."""
-    if not store.exists():
-        return []
-    return [json.loads(line) for line in store.read_text(encoding="utf-8").splitlines()]
-
-
 def main(
     rows: Annotated[list[str] | None, typer.Option(help="Rows by name; all by default.")] = None,
     seeds: Annotated[int, typer.Option(help="No more seeds than this a row.")] = 8,
@@ -76,31 +69,33 @@ def main(
 ) -> None:
     torch.set_num_threads(1)
     store.parent.mkdir(parents=True, exist_ok=True)
-    there = {(run["task"], run["row"], run["seed"]) for run in read(store)}
+    kept, loaded = RunStore(store), TaskSpec(task).load()
+    view = loaded.without_oracle()
+    there = {key_of(record) for record in kept.records()}
     for name in rows or ROWS:
+        method = ROWS[name].method
         for seed in range(min(seeds, ROWS[name].seeds)):
-            if (task, name, seed) in there:
+            run = {
+                "task": task,
+                "method": name,
+                "config": config_hash(method.settings(view)),
+                "seed": seed,
+                "version": botorch_roma.__version__,
+            }
+            if key_of(run) in there:
                 continue
-            loaded = TaskSpec(task).load()
-            result = ROWS[name].method.run(loaded.without_oracle(), Q, seed, ProxyCache())
-            record = score(loaded, result)
-            run = {"task": task, "row": name, "seed": seed, **record}
-            with store.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(run) + "\n")
-            print(name, seed, record["full_100"], record["full_50"], flush=True)
-    runs = pd.DataFrame(run for run in read(store) if run["task"] == task)
-    lines = ["| row | seeds | 100th | 50th | distinct | s |", "|---|---|---|---|---|---|"]
-    for row, group in runs.groupby("row", sort=False):
+            run |= score(loaded, method.run(view, Q, seed, ProxyCache()))
+            kept.append([run])
+            print(name, seed, run["full_100"], run["full_50"], flush=True)
+    runs = kept.frame()
+    lines = [["row", "seeds", "100th", "50th", "distinct", "s"]]
+    for row, group in runs[runs["task"] == task].groupby("method", sort=False):
         cells = [f"{group[c].mean():.3f} ± {group[c].std():.3f}" for c in ("full_100", "full_50")]
-        means = [group["num_distinct"].mean(), group["optimize_seconds"].mean()]
-        lines.append(
-            f"| {row} | {len(group)} | {' | '.join(cells)} | "
-            + " | ".join(f"{m:.0f}" for m in means)
-            + " |"
-        )
-    table = "\n".join(lines)
+        means = [f"{group[c].mean():.0f}" for c in ("num_distinct", "optimize_seconds")]
+        lines.append([str(row), str(len(group)), *cells, *means])
+    table = markdown_table(lines)
     print(table)
-    (store.parent / f"{task}.md").write_text(table + "\n", encoding="utf-8")
+    (store.parent / f"{task}.md").write_text(table, encoding="utf-8")
 
 
 if __name__ == "__main__":
