@@ -44,6 +44,16 @@ DATA_DIR_VARIABLE = "BOTORCH_ROMA_DATA"
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "shared/data/design_bench_data"
 
 
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the benchmarks, on the path as when one of them is run."""
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    if not folder.is_dir():
+        pytest.skip("the benchmarks are not part of the sdist")
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def restore_torch_state() -> Iterator[None]:
     """Put the default dtype and the number of threads back after every test."""

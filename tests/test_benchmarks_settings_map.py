@@ -13,15 +13,9 @@ from torch import Tensor
 from botorch_roma import RoMAModel, fit_roma_model, load_task
 from botorch_roma.tasks import OfflineTask
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-if not BENCHMARKS.is_dir():
-    pytest.skip("the benchmarks are not part of the sdist", allow_module_level=True)
-
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def script(benchmarks: Path) -> Any:
     import settings_map
 
     return settings_map

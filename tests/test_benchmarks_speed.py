@@ -11,16 +11,9 @@ import torch
 
 from botorch_roma import RoMAModel, fit_roma_model
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-
-if not BENCHMARKS.is_dir():
-    pytest.skip("the benchmarks are not part of the sdist", allow_module_level=True)
-
 
 @pytest.fixture
-def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The folder of the benchmarks on the path, as when one of them is run."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def parts(benchmarks: Path) -> Any:
     import speed_parts
 
     return speed_parts
