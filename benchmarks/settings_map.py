@@ -4,7 +4,7 @@
     python benchmarks/settings_map.py draw
 
 `run` appends one line of JSON a row to --store and goes on where it was left; `draw` makes the
-figures and a table from it. Scores are of the batch after every tenth update, on the scale of the
+figures and a table from it. Scores are of the batch after every eighth update, on the scale of the
 full table, without the finishing local search. The oracle is asked on the way: for development
 tasks only.
 """
@@ -32,7 +32,11 @@ from botorch_roma.tasks import OfflineTask
 
 app = typer.Typer(add_completion=False, help=__doc__)
 RESULTS = Path(__file__).parent / "results" / "settings_map"
-Q, EVERY, MINIBATCHES, BATCH_SIZE = 128, 10, 5_000, 128
+Q, MINIBATCHES, BATCH_SIZE = 128, 5_000, 128
+
+#: Updates from one score to the next, and the updates that are compared: a path of 300 updates keeps
+#: every eighth position.
+EVERY, SHORT, LONG = 8, 96, 296
 
 #: Changes over `default`. Noise and steps along the gradient are in units of `1 / sqrt(d)` and
 #: `sqrt(d)`, epochs in units of the default number.
@@ -65,6 +69,7 @@ ROWS: list[dict[str, Any]] = [
     ),
     *({"epochs": 2.0, "adaptation radius": inner} for inner in (0.0, 0.05)),
     *({"width": 256, "adaptation radius": inner} for inner in (0.0, 0.05)),
+    *({"pre-training radius": 0.05, "adaptation radius": inner} for inner in (0.0, 0.05)),
 ]
 
 
@@ -118,7 +123,7 @@ def along(changes: dict[str, Any], task: OfflineTask, model: RoMAModel) -> dict[
     )
     result = search.run(options)
     scores = {}
-    for i in range(0, len(result.snapshots), max(1, EVERY // result.every)):
+    for i in range(0, len(result.snapshots), EVERY // result.every):
         X = search.distinct(result.until(i))
         value = task.normalize(task.evaluate(X), scale="full").double()
         scores[i * result.every] = [value.max().item(), value.median().item()]
@@ -182,10 +187,9 @@ def table(store: Path) -> pd.DataFrame:
 
 
 def at(scores: pd.DataFrame, changes: dict[str, Any], update: int, column: str) -> pd.Series:
-    """A score by task, the mean over seeds, at the last recorded update up to this one."""
-    rows = scores[(scores["row"] == json.dumps(changes)) & (scores["update"] <= update)]
-    last = rows.sort_values("update").groupby(["task", "seed"])[column].last()
-    return last.groupby("task").mean()
+    """A score by task, the mean over seeds."""
+    rows = scores[(scores["row"] == json.dumps(changes)) & (scores["update"] == update)]
+    return rows.groupby("task")[column].mean()
 
 
 #: The default value of each factor.
@@ -216,7 +220,7 @@ def changed(factor: str, value: Any, radius: float) -> dict[str, Any]:
 
 
 def draw_factors(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
-    """The median after 100 updates against every factor: with adaptation, and without."""
+    """The median after 96 updates against every factor: with adaptation, and without."""
     figure = Figure(figsize=(13.0, 6.4), layout="constrained")
     panels = figure.subplots(2, 4).flatten()
     for axis, factor in zip(panels, DEFAULTS, strict=False):
@@ -225,9 +229,8 @@ def draw_factors(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
             for radius, style in ((0.05, "o-"), (0.0, "x:")):
                 if not radius and factor in ("members", "step", "cap"):
                     continue
-                updates = 300 if factor == "step" else 100
                 points = [
-                    at(scores, changed(factor, v, radius), updates, "median").get(task)
+                    at(scores, changed(factor, v, radius), SHORT, "median").get(task)
                     for v in values
                 ]
                 axis.plot(range(len(values)), points, style, color=f"C{k}")
@@ -257,7 +260,7 @@ def draw_updates(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
             mean = rows.groupby("update")[["best", "median"]].mean()
             axis.plot(mean.index, mean["median"], color=f"C{k}", label=f"{radius:g}")
             axis.plot(mean.index, mean["best"], ":", color=f"C{k}", lw=1)
-        axis.axvline(100, color="grey", lw=0.5)
+        axis.axvline(SHORT, color="grey", lw=0.5)
         axis.set(title=task, xlabel="update")
     axis.legend(title="adaptation radius", frameon=False)
     figure.supylabel("median (best dotted) of 128")
@@ -281,7 +284,7 @@ def draw(
     for row in ROWS:
         changes = {k: v for k, v in row.items() if k != "updates"}
         name = ", ".join(f"{k} {v:g}" for k, v in changes.items())
-        for update in (100, 300) if "updates" in row else (100,):
+        for update in (SHORT, LONG) if "updates" in row else (SHORT,):
             both = [at(scores, changes, update, c) for c in ("best", "median")]
             cells = [f"{both[0][t]:.3f} / {both[1][t]:.3f}" if t in both[0] else "-" for t in tasks]
             lines.append(f"| {name}, {update} updates | {' | '.join(cells)} |")

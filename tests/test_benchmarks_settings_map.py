@@ -54,17 +54,17 @@ def test_the_way_is_as_long_as_the_row_says(script: Any, task: OfflineTask) -> N
     model = RoMAModel(X, task.Y[:300], hidden_sizes=(8, 8))
     fit_roma_model(model, epochs=1, seed=0)
     scores = script.along({"adaptation radius": 0.0, "updates": 25}, task, model)
-    assert [*scores] == [0, 10, 20]
-    assert scores[20] != scores[0]
+    assert [*scores] == [0, 8, 16, 24]
+    assert scores[24] != scores[0]
 
 
 def test_draws_a_single_task(script: Any, tmp_path: Path) -> None:
     store, out = tmp_path / "rows.jsonl", tmp_path / "figures"
     row = {"task": "ackley6", "seed": 0, "changes": {"cap": 1.0}}
-    store.write_text(json.dumps(row | {"scores": {"0": [0.2, 0.1], "100": [0.75, 0.5]}}) + "\n")
+    store.write_text(json.dumps(row | {"scores": {"0": [0.2, 0.1], "96": [0.75, 0.5], "100": [1, 1]}}) + "\n")
     script.draw(store, out)
     assert {path.name for path in out.iterdir()} == {"factors.png", "updates.png", "table.md"}
-    assert "| cap 1, 100 updates | 0.750 / 0.500 |" in (out / "table.md").read_text()
+    assert "| cap 1, 96 updates | 0.750 / 0.500 |" in (out / "table.md").read_text()
 
 
 def test_refuses_to_draw_nothing(script: Any, tmp_path: Path) -> None:
