@@ -31,9 +31,9 @@ WeightForm = Literal["auto", "dense", "factored"]
 #: Nanoseconds that the choice of a form rests on: a weight read or written (of one candidate, in
 #: its own matrix), an entry of a factor read, a multiplication with the common matrix, and the
 #: calls that the factored form needs on top.
-#: Read off single products on one thread; `python benchmarks/speed.py --calibrate` fits them. Only
-#: their ratios matter.
-COST: dict[str, float] = {"dense": 0.25, "factor": 0.15, "common": 0.035, "calls": 60_000.0}
+#: Fitted to both forms on one thread, by `python benchmarks/speed.py --calibrate`. Only their ratios
+#: matter.
+COST: dict[str, float] = {"dense": 0.48, "factor": 0.55, "common": 0.085, "calls": 344_000.0}
 
 #: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices
 #: without its matrix library, which takes longer.

@@ -25,6 +25,8 @@ include_patterns = [
     "docs/**.rst",
     "benchmarks/results/README.md",
     "benchmarks/results/cuda_graphs.md",
+    "benchmarks/results/speed_calibration.md",
+    "benchmarks/results/speed_cpu.md",
     "benchmarks/results/speed_gpu.md",
     "benchmarks/results/speed_targets.md",
     "benchmarks/results/development/report.md",
