@@ -121,11 +121,14 @@ def mark_best(figure: Figure, run: Run, kind: str) -> None:
     """A line at the best measured outcome: ``"v"`` or ``"h"``."""
     best = run.summary["best_measured"]
     draw = figure.add_vline if kind == "v" else figure.add_hline
+    # Beside a vertical line the text stands on the side of the data, for beyond it it would stretch
+    # the axis; above a horizontal one at its beginning, where hardly a candidate is.
+    side = "right" if kind == "v" and run.minimize else "left"
     draw(
         best,
         line={"color": CHOSEN, "width": 1.5, "dash": "dash"},
         annotation={"text": f"best measured {best:.5g}", "yanchor": "bottom"},
-        annotation_position="top" if kind == "v" else "top right",
+        annotation_position=f"top {side}",
     )
 
 

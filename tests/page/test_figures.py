@@ -40,6 +40,17 @@ def test_outcomes(make_run: MakeRun, frame: pd.DataFrame) -> None:
     assert figure.layout.shapes[0].x0 == frame["y"].max()
 
 
+@pytest.mark.parametrize(("direction", "anchor"), [("maximize", "right"), ("minimize", "left")])
+def test_the_best_is_named_where_it_hides_nothing(
+    make_run: MakeRun, frame: pd.DataFrame, direction: str, anchor: str
+) -> None:
+    run = make_run(frame, direction=direction)
+    (upright,) = figures.outcomes(run).layout.annotations
+    assert upright.xanchor == anchor  # the text ends, or begins, at the line
+    (level,) = figures.distances(run).layout.annotations
+    assert (level.x, level.xanchor) == (0, "left")  # where no candidate is, as a rule
+
+
 def test_distances(make_run: MakeRun, frame: pd.DataFrame) -> None:
     run = make_run(frame)
     figure = figures.distances(run)
