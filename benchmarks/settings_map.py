@@ -34,8 +34,8 @@ app = typer.Typer(add_completion=False, help=__doc__)
 RESULTS = Path(__file__).parent / "results" / "settings_map"
 Q, MINIBATCHES, BATCH_SIZE = 128, 5_000, 128
 
-#: Updates from one score to the next, and the updates that are compared: a path of 300 updates keeps
-#: every eighth position.
+#: Updates from one score to the next, and the updates that are compared: a path of 300 updates
+#: keeps every eighth position.
 EVERY, SHORT, LONG = 8, 96, 296
 
 #: Changes over `default`. Noise and steps along the gradient are in units of `1 / sqrt(d)` and

@@ -61,7 +61,8 @@ def test_the_way_is_as_long_as_the_row_says(script: Any, task: OfflineTask) -> N
 def test_draws_a_single_task(script: Any, tmp_path: Path) -> None:
     store, out = tmp_path / "rows.jsonl", tmp_path / "figures"
     row = {"task": "ackley6", "seed": 0, "changes": {"cap": 1.0}}
-    store.write_text(json.dumps(row | {"scores": {"0": [0.2, 0.1], "96": [0.75, 0.5], "100": [1, 1]}}) + "\n")
+    scores = {"0": [0.2, 0.1], "96": [0.75, 0.5], "100": [1, 1]}
+    store.write_text(json.dumps(row | {"scores": scores}) + "\n")
     script.draw(store, out)
     assert {path.name for path in out.iterdir()} == {"factors.png", "updates.png", "table.md"}
     assert "| cap 1, 96 updates | 0.750 / 0.500 |" in (out / "table.md").read_text()
