@@ -374,7 +374,8 @@ def _settings(run: Run) -> str:
         f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in entries.items()
     )
     text = (
-        "What is not named has the default of that version. The same seed gives the same designs."
+        "What is not named has the default of that version. The same seed gives the same designs, "
+        "unless a timeout or Ctrl-C cuts the run short."
     )
     return _section("The run", text, f"<dl>{items}</dl>")
 
