@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.page import check_page, write_page
 from botorch_roma.page.html import MAX_COLUMNS, MAX_ROWS, make_page
@@ -226,3 +228,44 @@ def test_check_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(ModuleNotFoundError, match=r'a\.html.*pip install "botorch-roma\[report\]"'):
         check_page("a.html")
+
+
+#: Names that are markup, formulas and templates, in texts of any letters that can be seen.
+NAMES = st.sampled_from([EVIL, "</script>", "a & b", "&lt;", "$x^2$", "%{y}", "'", '"']) | st.text(
+    st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=8
+)
+
+
+@settings(
+    max_examples=4,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
+def test_any_run(
+    make_run: MakeRun, parse_page: Any, tmp_path: Path, data: Any, names: list[str]
+) -> None:
+    """Every name and every design can be read; no name becomes a tag; always the same page."""
+    names = [name for name in names if name not in ("x", "y", "site")]
+    n, path = data.draw(st.integers(2, 9), label="n"), tmp_path / "page.html"
+    q = data.draw(st.integers(1, n), label="q")
+    values = st.floats(-1e9, 1e9) | st.sampled_from([0.0, 1e300])
+    columns = {k: data.draw(st.lists(values, min_size=n, max_size=n)) for k in names}
+    frame = pd.DataFrame(
+        {"x": [i / 8 for i in range(n)], **columns, "y": [i * i for i in range(n)]}
+    )
+    run = make_run(frame, q, num_updates=data.draw(st.integers(0, 2)))
+    assert check_page(path, force=True) == path
+    write_page(run, path, force=True)
+    content = path.read_bytes()
+    page = parse_page(path)
+    assert len(page.rows) == 1 + q
+    assert set(names) <= set(page.rows[0])
+    letters = dict(zip(names, "abc", strict=False))
+    plain = parse_page(
+        make_page(dataclasses.replace(run, table=make_run(frame.rename(columns=letters), q).table))
+    )
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    write_page(run, path, force=True)
+    assert path.read_bytes() == content
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_page(run, path)

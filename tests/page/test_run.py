@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from botorch.exceptions import InputDataError
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.page import Run
 from botorch_roma.page.run import read_summary, token_shares
@@ -46,6 +48,41 @@ def test_a_saved_run_is_that_run(run: Run, frame: pd.DataFrame, tmp_path: Path) 
         assert read.table.columns == run.table.columns
         assert read.summary["seed"] == 3
         assert not read.updates
+
+
+KINDS = {
+    "a number": st.floats(-1e300, 1e300),
+    "n": st.integers(-(2**50), 2**50),
+    "on": st.booleans(),
+    "kind": st.sampled_from(["oak", "<b>fir</b>", "ä,ß"]),
+    "site": st.text("acgt", min_size=1, max_size=4),
+}
+
+
+@settings(
+    max_examples=12,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data(), n=st.integers(3, 12), updates=st.integers(0, 2))
+def test_any_saved_run(make_run: MakeRun, tmp_path: Path, data: Any, n: int, updates: int) -> None:
+    """To the last digit; proposals have the types of the table."""
+    names = data.draw(st.lists(st.sampled_from(sorted(KINDS)), unique=True))
+    columns = {k: data.draw(st.lists(KINDS[k], min_size=n, max_size=n)) for k in names}
+    frame = pd.DataFrame(
+        {"x": [i / 8 for i in range(n)], **columns, "y": [i * i for i in range(n)]}
+    )
+    q = data.draw(st.integers(1, n), label="q")
+    run = make_run(frame, q, num_updates=updates)
+    path = save(run, frame, tmp_path, sequences=[c for c in names if c == "site"])
+    content = path.read_bytes(), (tmp_path / "data.csv").read_bytes()
+    read = Run.read(path)
+    assert read.candidates.shape == (q, run.table.X.shape[1])
+    for name in ("candidates", "mean", "std", "distance", "best_known"):
+        assert torch.equal(getattr(read, name), getattr(run, name))
+    assert torch.equal(read.table.X, run.table.X)
+    assert [c.name for c in read.moved] == [c.name for c in run.moved]
+    assert {c.name for c in read.moved} == {"x", *names} - {"site"}
+    assert (path.read_bytes(), (tmp_path / "data.csv").read_bytes()) == content
 
 
 def test_another_table(run: Run, frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from botorch_roma.tasks import OfflineTask, design_bench
@@ -279,3 +281,93 @@ class TestWithoutThePackage:
         assert asked == [(np.float32, (3, 2), False, False)]
         assert (values.dtype, values.tolist()) == (torch.float64, [1.0, 1.0, 1.0])
         assert dataset.is_normalized_x
+
+
+class Dataset:
+    """A dataset as Design-Bench's: in shards, mapped or not, and some rows of it visible."""
+
+    name, x_name, y_name = "toy/toy", "designs", "values"
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, visible: int, mapped: bool) -> None:
+        self._x, self._y, self._visible = x, y, visible
+        self.is_normalized_x = self.is_normalized_y = mapped
+        self.num_classes = 5
+        if x.dtype == np.int32:
+            self.is_logits = mapped
+
+    @property
+    def x(self) -> np.ndarray:
+        logits = getattr(self, "is_logits", False)
+        return self._x[: self._visible] - 7 * (self.is_normalized_x or logits)
+
+    @property
+    def y(self) -> np.ndarray:
+        return self._y[: self._visible] - 7 * self.is_normalized_y
+
+    def get_num_shards(self) -> int:
+        return 2
+
+    def get_shard_y(self, i: int) -> np.ndarray:
+        return np.array_split(self._y, 2)[i] - 7 * self.is_normalized_y
+
+    def iterate_samples(self, return_y: bool) -> Any:
+        return iter(self.x)
+
+
+class Source:
+    """A task of Design-Bench: a noisy sum of what it takes for a design."""
+
+    oracle_name = "Sum"
+
+    def __init__(self, dataset: Dataset, noise: float) -> None:
+        self.dataset, self.oracle, self.noise = dataset, SimpleNamespace(), noise
+        self.is_discrete = dataset.x.dtype == np.int32
+
+    def predict(self, x: np.ndarray, dataset: Dataset) -> np.ndarray:
+        assert not (dataset.is_normalized_x or getattr(dataset, "is_logits", False))
+        values = x.reshape(len(x), -1).sum(axis=1, keepdims=True, dtype=np.float64)
+        return values + self.noise * np.random.normal(size=values.shape)
+
+
+@settings(max_examples=15)
+@given(
+    shape=st.lists(st.integers(1, 3), min_size=1, max_size=2),
+    n=st.integers(2, 12),
+    discrete=st.booleans(),
+    mapped=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    noise=st.sampled_from([0.0, 0.1]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_task(
+    shape: list[int],
+    n: int,
+    discrete: bool,
+    mapped: bool,
+    dtype: torch.dtype,
+    noise: float,
+    seed: int,
+) -> None:
+    """As it is in its files, whatever it is mapped to; the same noise every time."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 5, (n + 3, *shape)).astype(np.int32)
+    designs = x if discrete else x.astype(np.float32) / 8
+    source = Source(
+        Dataset(designs, rng.permutation(np.arange(n + 3.0))[:, None], n, mapped), noise
+    )
+    random, flags = np.random.get_state()[1].tolist(), vars(source.dataset).copy()
+    task = from_design_bench(source, dtype=dtype, seed=seed)
+    assert torch.equal(task.X, torch.from_numpy(designs[:n].reshape(n, -1)).to(dtype))
+    assert task.Y.shape == (n, 1)
+    assert task.X.dtype == task.Y.dtype == task.bounds.dtype == dtype
+    assert bool(((task.bounds[0] <= task.X) & (task.bounds[1] >= task.X)).all())
+    assert (task.vocabulary is not None) == discrete
+    assert task.ranges["full"] == (0.0, n + 2.0)  # of all rows, also those that are hidden
+    assert task.num_oracle_calls == 0
+    values = task.evaluate(task.X)
+    assert torch.equal(task.evaluate(task.X), values)
+    torch.testing.assert_close(
+        values.flatten(), task.X.sum(dim=1), rtol=1e-5, atol=1e-5 + 6 * noise
+    )
+    assert np.random.get_state()[1].tolist() == random
+    assert vars(source.dataset) == flags

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.tasks import TASKS, TaskInfo, load_task, registry
 from botorch_roma.tasks.synthetic import SYNTHETIC_FUNCTIONS, load_synthetic
@@ -56,6 +59,29 @@ def test_synthetic(name: str) -> None:
     assert info.status() == "ready"
     assert info.dim == task.dim
     assert task.X.dtype == torch.float32
+
+
+@settings(max_examples=10)
+@given(
+    name=st.sampled_from(sorted(SYNTHETIC_FUNCTIONS)),
+    num_rows=st.integers(10, 60),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_synthetic_task(name: str, num_rows: int, dtype: torch.dtype, seed: int) -> None:
+    options: dict[str, Any] = {"num_rows": num_rows, "dtype": dtype, "seed": seed}
+    task, twin = load_task(name, **options), load_task(name, **options)
+    assert isinstance(TASKS[name], TaskInfo)
+    assert task.name == name
+    assert task.X.shape == (task.num_rows, TASKS[name].dim)
+    assert task.Y.shape == (task.num_rows, 1)
+    assert task.X.dtype == task.Y.dtype == task.bounds.dtype == dtype
+    assert bool(((task.bounds[0] <= task.X) & (task.bounds[1] >= task.X)).all())
+    assert torch.equal(task.X, twin.X)
+    assert torch.equal(task.Y, twin.Y)
+    assert not torch.equal(task.X, load_task(name, **{**options, "seed": seed + 1}).X)
+    assert (task.num_oracle_calls, task.num_oracle_queries) == (0, 0)
+    torch.testing.assert_close(task.evaluate(task.X), task.Y, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
