@@ -12,6 +12,10 @@ pytest.importorskip("ax")
 from ax.api.client import Client
 from ax.core.arm import Arm
 from ax.core.data import Data
+from ax.storage.json_store.decoder import object_from_json
+from ax.storage.json_store.encoder import object_to_json
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.ax import MinResults, attach_offline_data, offline_experiment
 
@@ -76,3 +80,27 @@ def test_pending_arms_do_not_count(table: pd.DataFrame) -> None:
     trial.add_arm(experiment.arms_by_name["0_0"].clone(clear_name=True))
     trial.mark_running(no_runner_required=True)
     assert MinResults(1, "GP").num_results(experiment, node(trial.index)) == 0
+
+
+@settings(max_examples=8)
+@given(
+    measured=st.lists(st.booleans(), min_size=1, max_size=6),
+    threshold=st.integers(1, 7),
+    split=st.booleans(),
+)
+def test_any_results(measured: list[bool], threshold: int, split: bool) -> None:
+    """It counts measured arms, in one trial or in several, and is the same after it was stored."""
+    known = pd.DataFrame({"x": [0.0, 1.0], "y": [0.0, 1.0], "cost": [2.0, 3.0]})
+    experiment = offline_experiment(known, objective="y", outcome_constraints=["cost <= 3"])
+    new = pd.DataFrame({"x": np.linspace(0.1, 0.9, len(measured)), "y": 1.0, "cost": 1.0})
+    new.loc[~np.array(measured), "cost"] = np.nan
+    trials = [attach_offline_data(experiment, new[::2])]
+    if split and len(new) > 1:
+        trials.append(attach_offline_data(experiment, new[1::2]))
+    count = sum(measured if len(trials) == 2 else measured[::2])
+    criterion = MinResults(threshold, "GP")
+    for each in (criterion, object_from_json(object_to_json(criterion))):
+        assert isinstance(each, MinResults)
+        assert each.num_results(experiment, node(*(t.index for t in trials))) == count
+        assert each.is_met(experiment, node(*(t.index for t in trials))) == (count >= threshold)
+        assert not each.is_met(experiment, node())

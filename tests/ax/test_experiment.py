@@ -23,8 +23,11 @@ from ax.storage.json_store.decoder import object_from_json
 from ax.storage.json_store.encoder import object_to_json
 from botorch.exceptions import InputDataError
 from botorch.exceptions.warnings import InputDataWarning
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.ax import attach_offline_data, offline_experiment, roma_generation_strategy
+from botorch_roma.ax.experiment import MeasuredArm
 
 X = RangeParameterConfig(name="x", bounds=(0.0, 1.0), parameter_type="float")
 K = RangeParameterConfig(name="k", bounds=(1, 8), parameter_type="int")
@@ -338,3 +341,44 @@ def test_bad_arguments(table: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"has no metrics, .*`client.configure_optimization"):
         attach_offline_data(client, table)
     assert not client._experiment.trials
+
+
+#: Rows of a table: two inputs on a grid, so that designs repeat, an outcome and its error.
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 3).map(lambda i: i / 4),
+        st.integers(1, 2),
+        st.none() | st.integers(-8, 8).map(float),
+        st.sampled_from([0.5, None]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@pytest.mark.filterwarnings("ignore:.* rows of `df` repeat designs")
+@settings(max_examples=15)
+@given(rows=ROWS, later=ROWS, client=st.booleans())
+def test_any_table(rows: list[Any], later: list[Any], client: bool) -> None:
+    """An arm for each distinct design, with the mean of its measurements; tables stay as they are."""
+    made = configured(outcome_constraints=["cost >= 0"])
+    target = made if client else made._experiment
+    known: dict[tuple[float, int], str] = {}
+    for index, values in enumerate((rows, later)):
+        df = pd.DataFrame(values, columns=["x", "k", "y", "se"]).astype(float).assign(cost=1.0)
+        before = df.copy()
+        trial = attach_offline_data(target, df, sems={"y": "se"})
+        pd.testing.assert_frame_equal(df, before)
+        assert trial.index == index
+        assert trial.status.is_completed
+        assert all(isinstance(arm, MeasuredArm) for arm in trial.arms)
+        names = {(arm.parameters["x"], arm.parameters["k"]): arm.name for arm in trial.arms}
+        assert list(names) == list(dict.fromkeys((x, k) for x, k, *_ in values))
+        assert {d: n for d, n in names.items() if d in known}.items() <= known.items()
+        known |= names
+        assert len(set(known.values())) == len(known)
+        data = made._experiment.lookup_data(trial_indices=[index]).df
+        means = data[data["metric_name"] == "y"].set_index("arm_name")["mean"]
+        expected = df.groupby(["x", "k"])["y"].mean().dropna()
+        assert means.to_dict() == pytest.approx({names[d]: y for d, y in expected.items()})
+        assert (data["metric_name"] == "cost").sum() == len(names)

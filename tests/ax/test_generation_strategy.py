@@ -13,13 +13,19 @@ from ax.core.data import Data
 from ax.core.experiment import Experiment
 from botorch.exceptions.errors import CandidateGenerationError, UnsupportedError
 from botorch.models import SingleTaskGP
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import botorch_roma.ax.acquisition as acquisition_module
 import botorch_roma.ax.surrogate as surrogate_module
 from botorch_roma.ax import (
+    OfflineNode,
+    RoMAAcquisition,
+    RoMASurrogate,
     gp_generation_strategy,
     offline_experiment,
     roma_generation_strategy,
+    roma_surrogate_spec,
 )
 
 
@@ -251,3 +257,72 @@ def test_analyses(experiment: Experiment, quick: dict[str, Any]) -> None:
     flat = [leaf for card in cards for leaf in card.flatten()]
     assert len(flat) >= 4
     assert not [c for c in flat if "Error" in type(c).__name__ or "Error" in c.name]
+
+
+VALUES = {
+    "k": st.integers(1, 4),
+    "on": st.booleans(),
+    "kind": st.sampled_from(["oak", "fir", "elm"]),
+    "level": st.sampled_from([0.125, 0.5, 4.0]),
+}
+
+
+@st.composite
+def experiments(draw: st.DrawFn, objectives: tuple[str, ...] = ("y", "-y")) -> Experiment:
+    """Of a table of any kinds of columns; one of numbers keeps all rows distinct."""
+    n, names = draw(st.integers(6, 12)), draw(st.lists(st.sampled_from([*VALUES]), unique=True))
+    columns = {k: draw(st.lists(VALUES[k], min_size=n, max_size=n)) for k in names}
+    columns = {k: v for k, v in columns.items() if len(set(v)) > 1}
+    x = np.arange(n) / 8
+    df = pd.DataFrame({"x": x, **columns, "y": -((x - 0.3) ** 2)})  # best between two rows
+    return offline_experiment(df, objective=draw(st.sampled_from(objectives)))
+
+
+def check_arms(experiment: Experiment, run: Any, n: int) -> list[dict[str, Any]]:
+    """They are new, distinct and allowed; their parameters."""
+    assert len({arm.signature for arm in run.arms}) == len(run.arms) == n
+    for arm in run.arms:
+        assert experiment.search_space.check_membership(arm.parameters, raise_error=True)
+        assert arm.signature not in experiment.arms_by_signature
+        assert np.isfinite(arm.parameters["x"])
+    return [arm.parameters for arm in run.arms]
+
+
+@pytest.mark.filterwarnings("ignore:.* candidates found no design of their own")
+@settings(max_examples=4)
+@given(experiment=experiments(), n=st.integers(1, 4), seed=st.integers(0, 2**31))
+def test_any_experiment(experiment: Experiment, n: int, seed: int) -> None:
+    """And the same arms for the same seed, as many as were asked for."""
+    options: dict[str, Any] = {
+        "model_options": {"hidden_sizes": (4,), "num_members": 1},
+        "fit_options": {"epochs": 1, "num_ascent_steps": 1},
+        "optimizer_options": {"num_updates": 2, "num_adaptation_steps": 1},
+    }
+    found = []
+    for _ in range(2):
+        strategy = roma_generation_strategy(seed=seed, **options)
+        ((run,),) = strategy.gen(experiment, n=n)
+        found.append(check_arms(experiment, run, n))
+    assert found[0] == found[1]
+    (node,) = strategy._nodes
+    assert isinstance(node, OfflineNode)
+    kwargs = node.generator_specs[0].generator_kwargs
+    assert kwargs["acquisition_class"] is RoMAAcquisition
+    assert isinstance(kwargs["surrogate"], RoMASurrogate)
+    (config,) = kwargs["surrogate"].surrogate_spec.model_configs
+    (alone,) = roma_surrogate_spec(config.model_options, config.mll_options).model_configs
+    assert alone == config
+    assert config.model_options["seed"] == seed
+
+
+@pytest.mark.filterwarnings("ignore:A not p.d., added jitter")
+@settings(max_examples=2)
+@given(experiment=experiments(("y",)), max_gp_rows=st.integers(4, 12), seed=st.integers(0, 2**31))
+def test_gp_of_any_experiment(experiment: Experiment, max_gp_rows: int, seed: int) -> None:
+    strategy = gp_generation_strategy(max_gp_rows=max_gp_rows, seed=seed)
+    assert all(isinstance(node, OfflineNode) for node in strategy._nodes)
+    ((run,),) = strategy.gen(experiment, n=1)
+    check_arms(experiment, run, 1)
+    model = strategy.adapter.generator.surrogate.model
+    assert isinstance(model, SingleTaskGP)
+    assert len(model.train_targets) == min(max_gp_rows, len(experiment.arms_by_name))

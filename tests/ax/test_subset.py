@@ -11,6 +11,8 @@ pytest.importorskip("ax")
 
 from ax.core.data_utils import DataLoaderConfig, extract_experiment_data
 from ax.core.experiment import Experiment
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.ax import OfflineSubset, attach_offline_data, offline_experiment
 
@@ -109,3 +111,25 @@ def test_several_objectives(table: pd.DataFrame) -> None:
     best = table.loc[(unit["y"] - unit["cost"]).nlargest(20).index, "y"]
     assert set(best) <= set(data.observation_data["mean"]["y"])
     assert np.isfinite(data.observation_data["mean"]).all().all()
+
+
+@settings(max_examples=12)
+@given(
+    y=st.lists(st.integers(-9, 9), min_size=2, max_size=15),
+    max_rows=st.integers(1, 17),
+    minimize=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_any_table(y: list[int], max_rows: int, minimize: bool, seed: int) -> None:
+    """Rows of the table, as many as fit, the best half among them; the same for the same seed."""
+    n, table = len(y), pd.DataFrame({"x": np.arange(len(y)) / 4, "y": np.array(y, dtype=float)})
+    experiment = offline_experiment(table, objective="-y" if minimize else "y")
+    data, again = subset(experiment, max_rows, seed), subset(experiment, max_rows, seed)
+    assert len(data.arm_data) == len(data.observation_data) == min(n, max_rows)
+    assert again.arm_data.equals(data.arm_data)
+    rows = data.arm_data["x"].droplevel(0).mul(4).astype(int)
+    assert rows.is_unique
+    kept = data.observation_data["mean"]["y"].droplevel(0)
+    assert kept.to_dict() == {arm: y[row] for arm, row in rows.items()}
+    best = sorted(y, reverse=not minimize)[: (max_rows + 1) // 2]
+    assert sorted(kept.tolist(), reverse=not minimize)[: len(best)] == best

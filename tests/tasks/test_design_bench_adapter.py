@@ -324,7 +324,8 @@ class Source:
         self.is_discrete = dataset.x.dtype == np.int32
 
     def predict(self, x: np.ndarray, dataset: Dataset) -> np.ndarray:
-        assert not (dataset.is_normalized_x or getattr(dataset, "is_logits", False))
+        assert not dataset.is_normalized_x
+        assert not getattr(dataset, "is_logits", False)
         values = x.reshape(len(x), -1).sum(axis=1, keepdims=True, dtype=np.float64)
         return values + self.noise * np.random.normal(size=values.shape)
 
