@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from botorch.exceptions import InputDataError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botorch_roma.files import (
     TABLE_SUFFIXES,
@@ -41,6 +43,35 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     write_frame(FRAME, path)
     pd.testing.assert_frame_equal(read_frame(path), FRAME, check_exact=True)
     assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+#: Columns of tables, with values that other programs round, or take for something else.
+COLUMNS = {
+    "a": st.floats(allow_nan=False, allow_infinity=False),
+    "n": st.integers(-(2**63), 2**63 - 1),
+    "on": st.booleans(),
+    "s": st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=6),
+    "code": st.sampled_from(["007", "NA", "1e5", '"', "a,b", " x", "-", "True"]),
+}
+
+
+@given(data=st.data(), suffix=st.sampled_from(TABLE_SUFFIXES), n=st.integers(1, 6))
+def test_any_table(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str, n: int
+) -> None:
+    """Comes back as it was written: types, digits, texts, order."""
+    names = data.draw(st.lists(st.sampled_from(sorted(COLUMNS)), min_size=1, unique=True))
+    columns = {k: data.draw(st.lists(COLUMNS[k], min_size=n, max_size=n)) for k in names}
+    frame, path = pd.DataFrame(columns), tmp_path_factory.mktemp("any") / f"t{suffix}"
+    write_frame(frame, path)
+    read = read_frame(path, texts=["s", "code"])
+    assert list(read) == names
+    for name in names:
+        assert read[name].tolist() == columns[name]
+        assert type(read[name].tolist()[0]) is type(columns[name][0])
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_frame(frame, path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 TEXTS = pd.DataFrame(

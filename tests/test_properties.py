@@ -22,6 +22,10 @@ from torch import Tensor
 
 from botorch_roma import (
     PRESETS,
+    AdaptedRoMAModel,
+    FitHistory,
+    Preset,
+    Proposal,
     RoMAModel,
     RoMAOptions,
     Trajectory,
@@ -37,6 +41,7 @@ from botorch_roma.acquisition import ConstrainedPosteriorMean
 from botorch_roma.fit import fit_roma_models
 from botorch_roma.latent import (
     ColumnEncoding,
+    Encoding,
     LogitsEncoding,
     NumericEncoding,
     OneHotEncoding,
@@ -140,6 +145,7 @@ def test_fit(model: RoMAModel, seed: int, keep: Any, conservatism: float) -> Non
     twin, other = copy.deepcopy(model), copy.deepcopy(model)
     data = model.train_X.clone()
     history = fit_roma_model(model, seed=seed, **options)
+    assert isinstance(history, FitHistory)
     torch.rand(3)  # the global generator plays no part
     assert fit_roma_model(twin, seed=seed, **options).loss == history.loss
     assert equal(model, twin)
@@ -179,6 +185,7 @@ def test_adapt(model: RoMAModel, b: int, mode: Any, radius: float) -> None:
     fit_roma_model(model, seed=0, **FIT)
     before, X = copy.deepcopy(model.state_dict()), model.train_X[:b]
     adapted = adapt_roma_model(model, X, mode=mode, radius=radius)
+    assert isinstance(adapted, AdaptedRoMAModel)
     assert adapted.batch_shape == (b,)
     posterior = adapted.posterior(X.unsqueeze(1))
     assert posterior.mean.shape == posterior.variance.shape == (b, 1, model.num_outputs)
@@ -371,6 +378,7 @@ def test_selection(model: RoMAModel, data: st.DataObject, updates: list[int]) ->
 def test_presets(name: str, task: str | None, discrete: bool, num_rows: int | None) -> None:
     """All that a preset holds is taken by the functions it is for."""
     preset = get_preset(name, task, discrete=discrete, num_rows=num_rows)
+    assert isinstance(preset, Preset)
     assert get_preset(name, task, discrete=discrete, num_rows=num_rows) == preset
     for function, given_options in ((RoMAModel, preset.model), (fit_roma_model, preset.fit)):
         assert set(given_options) <= set(inspect.signature(function).parameters)
@@ -458,7 +466,8 @@ def test_propose(frame: pd.DataFrame, data: st.DataObject, minimize: bool, seed:
         "model_options": {"hidden_sizes": (4,)},
         "optimize_options": OPTIMIZE,
     }
-    proposal = propose_quietly(frame, **options)
+    proposal = propose_quietly(frame, "y", **options)
+    assert isinstance(proposal, Proposal)
     table = proposal.to_frame()
     inputs = [c for c in frame if c != "y"]
     assert list(table) == [*inputs, "predicted_mean", "predicted_std", "distance"]
@@ -477,15 +486,69 @@ def test_propose(frame: pd.DataFrame, data: st.DataObject, minimize: bool, seed:
         else:
             assert table[name].dtype == frame[name].dtype
             assert table[name].between(frame[name].min(), frame[name].max()).all()
-    pd.testing.assert_frame_equal(propose_quietly(frame, **options).to_frame(), table)
+    pd.testing.assert_frame_equal(propose_quietly(frame, "y", **options).to_frame(), table)
 
 
-def propose_quietly(frame: pd.DataFrame, **options: Any) -> Any:
+@few
+@given(
+    table=tables(max_outputs=1),
+    data=st.data(),
+    margin=st.floats(0.0, 1.0),
+    fix=st.booleans(),
+    minimize=st.booleans(),
+    seed=seeds,
+)
+def test_propose_of_tensors(
+    table: tuple[Tensor, Tensor],
+    data: st.DataObject,
+    margin: float,
+    fix: bool,
+    minimize: bool,
+    seed: int,
+) -> None:
+    X, Y = table
+    before = X.clone(), Y.clone()
+    d = X.shape[1]
+    low, high = box(X)
+    bounds = torch.stack([low, high + margin * (high - low)])
+    fixed = {0: X[0, 0].item()} if fix and d > 1 else {}
+    held = X.clone()
+    held[:, list(fixed)] = X[0, list(fixed)]
+    q = data.draw(st.integers(1, count(held)), label="q")
+    options: dict[str, Any] = {
+        "q": q,
+        "minimize": minimize,
+        "seed": seed,
+        "fit_options": FIT,
+        "model_options": {"hidden_sizes": (4,)},
+        "optimize_options": OPTIMIZE,
+        "fixed_features": fixed,
+    }
+    proposal = propose_quietly(X, Y, bounds, **options)
+    check_designs(proposal.candidates, bounds, q)
+    assert bool((proposal.candidates[:, list(fixed)] == X[0, list(fixed)]).all())
+    for values in (proposal.mean, proposal.std, proposal.distance):
+        assert values.shape == (q,)
+        assert values.dtype == X.dtype
+        assert bool(torch.isfinite(values).all())
+    assert bool((proposal.std > 0).all())
+    assert bool((proposal.distance >= 0).all())
+    steps = proposal.mean.diff() if minimize else -proposal.mean.diff()
+    assert bool((steps >= 0).all())  # best first
+    torch.rand(3)  # the global generator plays no part
+    again = propose_quietly(X, Y, bounds, **options)
+    for name in ("candidates", "mean", "std", "distance"):
+        assert torch.equal(getattr(again, name), getattr(proposal, name))
+    assert torch.equal(X, before[0])
+    assert torch.equal(Y, before[1])
+
+
+def propose_quietly(*data: Any, **options: Any) -> Any:
     import warnings
 
     with warnings.catch_warnings():  # of columns that never vary and start designs that come back
         warnings.simplefilter("ignore")
-        return propose(frame, "y", **options)
+        return propose(*data, **options)
 
 
 @st.composite
@@ -508,6 +571,7 @@ def test_encodings(
     encoding: ColumnEncoding, dtype: torch.dtype, seed: int, lead: list[int]
 ) -> None:
     """Any vector stands for a design, which stays what it is; vectors of designs are in bounds."""
+    assert all(isinstance(block, Encoding) for block in encoding.blocks)
     bounds = encoding.bounds.to(dtype)
     generator = torch.Generator().manual_seed(seed)
     unit = torch.rand(*lead, encoding.encoded_dim, generator=generator, dtype=torch.double)

@@ -11,7 +11,7 @@ import torch
 from botorch.exceptions import InputDataError
 from botorch.exceptions.errors import ModelFittingError
 from botorch.models.transforms import Normalize, Standardize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from botorch_roma import RoMAModel, fit_roma_model
@@ -98,6 +98,38 @@ def test_round_trip_of_an_encoding(tmp_path: Path) -> None:
     save_weights(models[0], tmp_path / "m")
     load_weights(models[1], tmp_path / "m")
     assert torch.equal(*(m.posterior(tokens).mean for m in models))
+
+
+@settings(max_examples=10)
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    members=st.integers(1, 3),
+    activation=st.sampled_from(["softplus", "tanh"]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 2**31),
+)
+def test_any_architecture(
+    tmp_path_factory: pytest.TempPathFactory,
+    sizes: list[int],
+    members: int,
+    activation: str,
+    dtype: torch.dtype,
+    seed: int,
+) -> None:
+    """What is loaded predicts the same to the bit; the same weights are the same file."""
+    options = {"hidden_sizes": sizes, "num_members": members, "activation": activation}
+    model, other = (RoMAModel(X.to(dtype), Y.to(dtype), **options, seed=s) for s in (seed, 7))
+    fit_roma_model(model, epochs=1, num_ascent_steps=1, seed=seed)
+    path, again = (tmp_path_factory.mktemp("any") / name for name in "ab")
+    save_weights(model, path)
+    load_weights(other, path)
+    for part in ("mean", "variance"):
+        values = [getattr(m.posterior(X.to(dtype)), part) for m in (model, other)]
+        assert torch.equal(*values)
+        assert values[1].dtype == dtype
+    assert other.is_fitted
+    save_weights(other, again)
+    assert again.read_bytes() == path.read_bytes()
 
 
 def test_what_is_saved(tmp_path: Path, saved: tuple[RoMAModel, Path]) -> None:

@@ -360,7 +360,7 @@ ROWS = st.lists(
 @settings(max_examples=15)
 @given(rows=ROWS, later=ROWS, client=st.booleans())
 def test_any_table(rows: list[Any], later: list[Any], client: bool) -> None:
-    """An arm for each distinct design, with the mean of its measurements; tables stay as they are."""
+    """An arm for each distinct design, with the mean of its measurements; no table is changed."""
     made = configured(outcome_constraints=["cost >= 0"])
     target = made if client else made._experiment
     known: dict[tuple[float, int], str] = {}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from botorch.exceptions import InputDataError, InputDataWarning
 from botorch.exceptions.errors import ModelFittingError, UnsupportedError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -67,6 +67,35 @@ class TestEncodeAndDecode:
         assert torch.equal(PADDED.canonical(X), X)
         assert bool((PADDED.lengths(X) >= 1).all())
         assert made.reconstruction(X) == 1.0
+
+    @settings(max_examples=8)
+    @given(
+        rows=st.lists(st.text("abc", min_size=1, max_size=4), min_size=2, max_size=9, unique=True),
+        seed=st.integers(0, 2**31),
+        latent_dim=st.integers(1, 4),
+        dtype=st.sampled_from([torch.float32, torch.float64]),
+    )
+    def test_a_space_of_any_sequences(
+        self, rows: list[str], seed: int, latent_dim: int, dtype: torch.dtype
+    ) -> None:
+        vocabulary = Vocabulary.from_strings(rows)
+        tokens = vocabulary.tokenize(rows)
+        options: dict[str, Any] = {"latent_dim": latent_dim, "seed": seed}
+        made, twin = (fit(tokens, vocabulary, **options) for _ in range(2))
+        designs = tokens.to(dtype)
+        Z = made.to(dtype).encode(designs)
+        assert Z.shape == (len(rows), latent_dim)
+        assert Z.dtype == dtype
+        assert torch.isfinite(Z).all()
+        assert torch.equal(twin.to(dtype).encode(designs), Z)
+        decoded = made.decode(Z)
+        assert decoded.shape == designs.shape
+        assert decoded.dtype == dtype
+        assert torch.equal(vocabulary.canonical(decoded), decoded)
+        assert 0.0 <= made.reconstruction(designs) <= 1.0
+        torch.testing.assert_close(
+            torch.stack([Z.amin(dim=0), Z.amax(dim=0)]), made.bounds.to(dtype), rtol=0.0, atol=1e-4
+        )
 
     def test_no_empty_sequence_comes_out(self) -> None:
         """Though the padding is the likeliest everywhere."""
