@@ -190,16 +190,67 @@ class TestPublicNames:
     def test_every_name_is_there(self, name: str) -> None:
         assert getattr(botorch_roma, name) is not None
 
-    @pytest.mark.parametrize("package", ["models", "optim", "tasks"])
+    @pytest.mark.parametrize("package", ["baselines", "latent", "models", "optim", "page", "tasks"])
     def test_all_of_the_rooms(self, package: str) -> None:
         module = importlib.import_module(f"botorch_roma.{package}")
         assert all(hasattr(module, name) for name in module.__all__)
+
+    def test_all_of_ax(self) -> None:
+        pytest.importorskip("ax")
+        module = importlib.import_module("botorch_roma.ax")
+        assert all(hasattr(module, name) for name in module.__all__)
+
+    def test_every_name_has_a_property_test(self) -> None:
+        """In a test of hypothesis, or in what such a test of the same file uses."""
+        tests = sorted(Path(__file__).parent.rglob("test_*.py"))
+        tested = {name for path in tests for name in names_in_property_tests(path)}
+        names = {name for path in FILES for name in handed_out(path)}
+        assert {"propose", "cma_es", "RoMASurrogate", "write_page"} <= names
+        assert sorted(names - tested) == []
 
     def test_version(self) -> None:
         assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", botorch_roma.__version__)
 
     def test_typed(self) -> None:
         assert (ROOT / "py.typed").is_file()
+
+
+def handed_out(path: Path) -> set[str]:
+    """What a file has in ``__all__``, but for the version."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value)) - {"__version__"}
+    return set()
+
+
+def names_in_property_tests(path: Path) -> set[str]:
+    """Names, attributes and keys that a file's property tests use, directly or by its own parts."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    parts: dict[str, ast.AST] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            parts[node.name] = node
+    for node in tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else [node]:
+            name = getattr(target, "target", target)  # with an annotation or without
+            if isinstance(name, ast.Name):
+                parts[name.id] = node
+    pending = [
+        node
+        for node in parts.values()
+        if isinstance(node, ast.FunctionDef)
+        and any(ast.unparse(d).startswith("given(") for d in node.decorator_list)
+    ]
+    found: set[str] = set()
+    while pending:
+        for node in ast.walk(pending.pop()):
+            names = {getattr(node, key, None) for key in ("id", "attr", "arg")}
+            if isinstance(node, ast.Dict):
+                names |= {getattr(key, "value", None) for key in node.keys}
+            new = {name for name in names if isinstance(name, str)} - found
+            found |= new
+            pending += [parts[name] for name in new if name in parts]
+    return found
 
 
 def public_definitions(path: Path) -> Iterator[tuple[str, ast.AST]]:

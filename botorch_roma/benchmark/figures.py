@@ -55,8 +55,8 @@ def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
     percentiles, lines = np.linspace(0.0, 100.0, 101), {}
     for axis, task in zip(axes.flat, tasks, strict=False):
         part = runs[runs["task"] == task]
-        part = part[part["values"].map(lambda v: isinstance(v, list))]
-        ranges = part["ranges"].iloc[0]
+        ranges, substitute = part["ranges"].iloc[0], part["substitute"].iloc[0]
+        part = part[part["values"].map(lambda v: isinstance(v, list))]  # maybe all were refused
         low, high = ranges[scale]
         for method in shown:
             batches = part.loc[part["method"] == method, "values"]
@@ -69,8 +69,8 @@ def percentile_figure(runs: pd.DataFrame, *, scale: str = "full") -> Figure:
             (lines[method],) = axis.plot(percentiles, mean, ls=style, lw=width, color=color)
             axis.fill_between(percentiles, mean - std, mean + std, alpha=0.1, lw=0, color=color)
         lines["best"] = axis.axhline(best_visible(ranges, scale), color="black", ls=":", lw=1.0)
-        substitute = " (substitute)" if isinstance(part["substitute"].iloc[0], str) else ""
-        axis.set(title=f"{task}{substitute}", xlabel="percentile of the batch")
+        note = " (substitute)" if isinstance(substitute, str) else ""
+        axis.set(title=f"{task}{note}", xlabel="percentile of the batch")
         axis.set_ylabel(f"value ({scale} scale)")
     for axis in axes.flat[len(tasks) :]:
         axis.set_axis_off()

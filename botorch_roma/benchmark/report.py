@@ -133,7 +133,7 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
     ``report.md`` has the tables of both percentiles on both scales, the figure, and the table of
     every task; ``table_100_full.csv`` and so on hold one table each (``.tex`` the same for LaTeX),
     ``percentiles_full.png`` is the figure. Runs of the ablation go to ``ablation_*`` and a section
-    of their own.
+    of their own; where there are no others, they are in all tables.
 
     Args:
         runs: Rows of :func:`~botorch_roma.benchmark.runner.run_benchmark`.
@@ -152,7 +152,7 @@ def write_report(runs: pd.DataFrame, folder: Path, *, force: bool = False) -> li
     order = {name: i for i, name in enumerate(METHODS)}
     runs = runs.sort_values("method", key=lambda m: m.map(order), kind="stable")
     ablation = runs["method"].map(lambda m: METHODS[m].family == "ablation")
-    compared = runs[~ablation]
+    compared = runs if ablation.all() else runs[~ablation]
     tables = {
         (scale, p): score_table(compared, percentile=p, scale=scale)
         for scale in SCALE_NOTES

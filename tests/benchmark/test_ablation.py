@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botorch_roma.benchmark.ablation import AblationTable, ablation_table
 
@@ -83,3 +85,36 @@ def test_runs_without_an_ablation(runs: pd.DataFrame) -> None:
 def test_refusals(runs: pd.DataFrame, percentile: int, scale: str) -> None:
     with pytest.raises(ValueError, match="`percentile`" if scale == "full" else "`scale`"):
         ablation_table(runs, percentile=percentile, scale=scale)
+
+
+@given(
+    scores=st.dictionaries(
+        st.tuples(st.sampled_from([*SCORES]), st.sampled_from(["one", "two"])),
+        st.lists(st.floats(-2.0, 2.0), min_size=1, max_size=4),
+        min_size=1,
+    ),
+    percentile=st.sampled_from([100, 50]),
+)
+def test_any_runs(scores: dict[tuple[str, str], list[float]], percentile: int) -> None:
+    """Intervals around the means, of tasks on which something was left out; else no table."""
+    rows = [
+        {"task": task, "method": m, "seed": s, f"full_{percentile}": v}
+        for (m, task), values in scores.items()
+        for s, v in enumerate(values)
+    ]
+    table = ablation_table(pd.DataFrame(rows), percentile=percentile, scale="full")
+    tasks = {task for m, task in scores if m.startswith("only_")}
+    assert (table is None) == (not tasks)
+    if table is None:
+        return
+    assert set(table.mean) == tasks
+    assert "paper" not in table.mean.index
+    for method in table.mean.index:
+        for task in tasks:
+            values = scores.get((method, task), [])
+            mean, half = table.mean.loc[method, task], table.half_width.loc[method, task]
+            assert math.isnan(mean) == (not values)
+            assert math.isnan(half) == (len(values) < 2)
+            if values:
+                assert mean == pytest.approx(sum(values) / len(values), abs=1e-12)
+                assert math.isnan(half) or half >= 0.0

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.benchmark.figures import percentile_figure
 from botorch_roma.benchmark.methods import METHODS
@@ -79,3 +81,30 @@ def test_a_method_looks_the_same_in_every_figure(runs: pd.DataFrame) -> None:
 def test_unknown_scale(runs: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match=r"`scale` must be one of .* received 'v2'"):
         percentile_figure(runs, scale="v2")
+
+
+@settings(max_examples=4)
+@given(
+    batches=st.dictionaries(
+        st.tuples(st.sampled_from("abcd"), st.sampled_from(["start", "default", "paper"])),
+        st.none() | st.lists(st.floats(-5.0, 25.0), min_size=1, max_size=5),
+        min_size=1,
+    ),
+    scale=st.sampled_from(["full", "visible"]),
+)
+def test_any_runs(batches: dict[tuple[str, str], list[float] | None], scale: str) -> None:
+    """A panel for each task, in it a rising line for each batch and one for the best design."""
+    rows = [run(task, method, 0, values) for (task, method), values in batches.items()]
+    figure = percentile_figure(pd.DataFrame(rows), scale=scale)
+    panels = {axis.get_title()[:1]: axis for axis in figure.axes if axis.axison}
+    assert set(panels) == {task for task, _ in batches}
+    low, high = RANGES[scale]
+    for task, axis in panels.items():
+        *lines, best = axis.get_lines()
+        shown = [v for (t, _), v in batches.items() if t == task and v is not None]
+        assert len(lines) == len(shown)
+        assert np.unique(best.get_ydata()).tolist() == [10.0 / high]
+        ends = [[y[0], y[-1]] for y in (line.get_ydata() for line in lines)]
+        expected = [[(f(v) - low) / (high - low) for f in (min, max)] for v in shown]
+        np.testing.assert_allclose(sorted(ends), sorted(expected), atol=1e-12)
+        assert all((np.diff(line.get_ydata()) >= -1e-12).all() for line in lines)

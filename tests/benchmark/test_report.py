@@ -215,6 +215,21 @@ class TestWriteReport:
         names = {f"ablation_{p}_full.{end}" for p in (100, 50) for end in ("csv", "tex", "png")}
         assert names <= {path.name for path in paths}
 
+    def test_ablation_alone(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        variants = [run("only_none", 0, 0.1), run("only_noise", 0, 0.3)]
+        write_report(pd.DataFrame(variants), tmp_path)
+        tables, components = (tmp_path / "report.md").read_text().split("## Components")
+        assert "| none of the components | 0.100 |" in tables
+        assert "| none of the components | 0.100 |" in components
+
+    def test_a_task_on_which_all_were_refused(self, runs: pd.DataFrame, tmp_path: Path) -> None:
+        nothing = dict.fromkeys([*SCORES, "values", "num_distinct", "fit_seconds"])
+        refused = run("paper", 0, 0.0, task="other", refused="It loses half.", **nothing)
+        write_report(pd.concat([runs, pd.DataFrame([refused])]), tmp_path)
+        text = (tmp_path / "report.md").read_text()
+        assert "| RoMA, paper | refused |" in text
+        assert "| RoMA, paper | 0.300 ± 0.265 | |" in text
+
     def test_nothing_is_overwritten(self, runs: pd.DataFrame, tmp_path: Path) -> None:
         (tmp_path / "table_50_visible.tex").write_text("mine")
         with pytest.raises(FileExistsError, match=r"table_50_visible\.tex' exists already"):

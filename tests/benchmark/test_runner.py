@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import torch
 from botorch.exceptions import BotorchWarning, ModelFittingError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma import OfflineTask, Preset, presets
 from botorch_roma.benchmark import jobs, runner
@@ -84,6 +86,36 @@ def test_several_tasks() -> None:
     ]
     alone = run_benchmark(specs[1], methods=["random"], num_seeds=2, q=3)
     assert runs["full_50"].tolist()[2:] == alone["full_50"].tolist()
+
+
+@settings(max_examples=5)
+@given(
+    methods=st.lists(st.sampled_from([*TRIVIAL, "default"]), min_size=1, unique=True),
+    num_seeds=st.integers(1, 2),
+    q=st.integers(1, 5),
+    num_rows=st.integers(40, 80),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_any_benchmark(
+    methods: list[str], num_seeds: int, q: int, num_rows: int, dtype: torch.dtype
+) -> None:
+    """A row for each method and seed, with scores of its own batch, and the same again."""
+    spec = TaskSpec("branin2", dtype=dtype, options=(("num_rows", num_rows),))
+    assert spec.load().X.dtype == dtype
+    arguments: dict[str, Any] = {"methods": methods, "num_seeds": num_seeds, "q": q}
+    runs, again = (run_benchmark(spec, **arguments) for _ in range(2))
+    expected = {(m, s) for m in methods for s in range(1 if m == "start" else num_seeds)}
+    assert set(zip(runs["method"], runs["seed"], strict=True)) == expected
+    assert len(runs) == len(expected)
+    assert runs["oracle_calls_before"].eq(0).all()
+    for record in runs.to_dict("records"):
+        assert len(record["values"]) == q
+        low, high = record["ranges"]["full"]
+        assert record["full_100"] == pytest.approx((max(record["values"]) - low) / (high - low))
+        assert record["full_50"] <= record["full_100"]
+        assert 1 <= record["num_distinct"] <= q
+    same = [frame.drop(columns=[*MEASURED]) for frame in (runs, again)]
+    pd.testing.assert_frame_equal(*same, check_exact=True)
 
 
 def content(of: RunStore) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from botorch.exceptions.errors import InputDataError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from botorch_roma.benchmark.store import RunStore, config_hash, key_of
 
@@ -127,3 +129,31 @@ def test_config_hash() -> None:
 
 def test_key() -> None:
     assert key_of(record(3)) == ("toy", "start", "c0", 3, "1")
+
+
+RECORDS = st.lists(
+    st.builds(record, st.integers(0, 4), full_100=st.floats(-1e300, 1e300), note=st.text()),
+    max_size=6,
+)
+
+
+@settings(max_examples=15)
+@given(first=RECORDS, second=RECORDS, cut=st.floats(0.0, 1.0))
+def test_any_records(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Any], second: list[Any], cut: float
+) -> None:
+    """The first of each key, in their order; wherever a write was cut, the rest can be stored."""
+    store = RunStore(tmp_path_factory.mktemp("any") / "runs.jsonl")
+    store.append(first)
+    before = store.path.stat().st_size if store.path.exists() else 0
+    store.append(second)
+    expected = list({key_of(r): r for r in reversed([*first, *second])}.values())
+    expected = sorted(expected, key=[*first, *second].index)
+    assert store.records() == expected
+    if store.path.exists():
+        content = store.path.read_bytes()
+        store.path.write_bytes(content[: before + round(cut * (len(content) - before))])
+        known = {key_of(r) for r in first}
+        assert [r for r in store.records() if key_of(r) in known] == expected[: len(known)]
+        store.append(second)
+        assert store.path.read_bytes() == content

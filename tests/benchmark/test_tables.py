@@ -5,8 +5,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from botorch_roma.benchmark.tables import BEST_VISIBLE, score_table
+from botorch_roma.benchmark.methods import METHODS
+from botorch_roma.benchmark.tables import BEST_VISIBLE, average_scores, score_table
 
 RANGES = {"a": {"visible": [0.0, 10.0], "full": [0.0, 20.0]}, "b": {"visible": [1.0, 3.0]}}
 RANGES["b"]["full"] = [0.0, 4.0]
@@ -130,3 +133,57 @@ def test_latex(runs: pd.DataFrame) -> None:
 def test_bad_input(runs: pd.DataFrame, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         score_table(runs, **arguments)
+
+
+@given(
+    scores=st.dictionaries(
+        st.tuples(
+            st.sampled_from([*METHODS][:6]), st.sampled_from("ab"), st.integers(0, 3)
+        ),
+        st.floats(-2.0, 2.0),
+        min_size=1,
+    ),
+    percentile=st.sampled_from([100, 50]),
+    scale=st.sampled_from(["full", "visible"]),
+    data=st.data(),
+)
+def test_any_runs(
+    scores: dict[tuple[str, str, int], float], percentile: int, scale: str, data: st.DataObject
+) -> None:
+    """Whatever their order and whatever is missing, every score counts once, where it belongs."""
+    column = f"{scale}_{percentile}"
+    rows = [
+        {"method": m, "task": t, "seed": s, "ranges": RANGES[t], column: v}
+        for (m, t, s), v in data.draw(st.permutations(sorted(scores.items())))
+    ]
+    table = score_table(pd.DataFrame(rows), percentile=percentile, scale=scale)
+    methods, tasks = ({key[i] for key in scores} for i in (0, 1))
+    assert list(table.mean.index) == [m for m in METHODS if m in methods]
+    assert set(table.mean) == tasks
+    for method in methods:
+        for task in tasks:
+            own = [v for (m, t, _), v in scores.items() if (m, t) == (method, task)]
+            mean, std = table.mean.loc[method, task], table.std.loc[method, task]
+            assert math.isnan(mean) == (not own)
+            assert math.isnan(std) == (len(own) < 2)
+            if own:
+                assert mean == pytest.approx(sum(own) / len(own), abs=1e-12)
+                assert math.isnan(std) or 0.0 <= std <= 4.0
+    for task in tasks:  # the best is among the best
+        assert table.among_the_best.loc[table.mean[task].idxmax(), task]
+    ranks = table.mean_rank.dropna()
+    assert ranks.between(1, len(methods)).all()
+    for text in (table.to_markdown(), table.to_latex()):
+        assert all(METHODS[m].label in text for m in methods)
+
+
+@given(
+    best=st.lists(st.floats(-9.0, 9.0), min_size=1, max_size=4),
+    width=st.floats(0.5, 9.0),
+    step=st.floats(-2.0, 2.0),
+)
+def test_average_scores(best: list[float], width: float, step: float) -> None:
+    """The best visible designs have 1, the worst 0, and it is linear in between and beyond."""
+    raw = {"best": best, "worst": [b - width for b in best], "step": [b + step for b in best]}
+    found = average_scores(raw, best, [width] * len(best))
+    assert found == pytest.approx({"best": 1.0, "worst": 0.0, "step": 1.0 + step / width})
