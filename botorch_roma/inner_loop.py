@@ -30,9 +30,8 @@ WeightForm = Literal["auto", "dense", "factored"]
 
 #: Nanoseconds that the choice of a form rests on: a weight read or written (of one candidate, in
 #: its own matrix), an entry of a factor read, a multiplication with the common matrix, and the
-#: calls that the factored form needs on top.
-#: Fitted to both forms on one thread, by `python benchmarks/speed.py --calibrate`. Only their ratios
-#: matter.
+#: calls that the factored form needs on top. Fitted to both forms on one thread by
+#: `python benchmarks/speed.py --calibrate`; only their ratios matter.
 COST: dict[str, float] = {"dense": 0.48, "factor": 0.55, "common": 0.085, "calls": 344_000.0}
 
 #: There are at least so many rows of factors, zeros if need be: torch multiplies smaller matrices

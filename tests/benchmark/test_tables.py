@@ -137,9 +137,7 @@ def test_bad_input(runs: pd.DataFrame, arguments: dict[str, Any], message: str) 
 
 @given(
     scores=st.dictionaries(
-        st.tuples(
-            st.sampled_from([*METHODS][:6]), st.sampled_from("ab"), st.integers(0, 3)
-        ),
+        st.tuples(st.sampled_from([*METHODS][:6]), st.sampled_from("ab"), st.integers(0, 3)),
         st.floats(-2.0, 2.0),
         min_size=1,
     ),
