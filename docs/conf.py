@@ -24,6 +24,7 @@ include_patterns = [
     "docs/**.md",
     "docs/**.rst",
     "benchmarks/results/README.md",
+    "benchmarks/results/compiled.md",
     "benchmarks/results/cuda_graphs.md",
     "benchmarks/results/speed_calibration.md",
     "benchmarks/results/speed_cpu.md",
