@@ -139,6 +139,7 @@ def propose(
     from botorch_roma.optim.trajectory import Trajectory
     from botorch_roma.page import check_page
     from botorch_roma.progress import noted_warnings
+    from botorch_roma.proposal import describe
     from botorch_roma.propose import propose as run
 
     check_suffix(output)
@@ -189,35 +190,11 @@ def propose(
         summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
         typer.echo(json.dumps(summary))
         return
-    for column, share in proposal.reconstruction.items():
-        out.print(
-            f"{share:.1%} of held-out sequences of {column!r} come back from its latent space",
-            highlight=False,
-        )
-    if proposal.selection is not None:
-        chosen = ", ".join(f"{k} {v:g}" for k, v in proposal.selection.options.items())
-        out.print(
-            f"selected without a query, in {proposal.selection.seconds:.0f} s: {chosen}",
-            highlight=False,
-        )
-    held_out, correlation = summary["held_out"], proposal.history.rank_correlation[-1]
-    rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
     best_rows = table.head(5)
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"
     out.print(_frame_table(best_rows, title))
-    apart = summary["median_spacing"]
-    hint = "; much alike, see --min-distance" if apart is not None and apart < 0.02 else ""
-    others = "" if apart is None else f", to each other {apart:.3g}{hint}"
-    out.print(
-        f"best measured {summary['best_measured']:.6g}; predicted best "
-        f"{summary['best_predicted']:.6g}, median {summary['median_predicted']:.6g} "
-        "(what the proxy says outside of its data: no promise)\n"
-        f"rank correlation of the proxy on {rows} {correlation:.3f}\n"
-        f"median distance in standard deviations to known designs "
-        f"{summary['median_distance']:.3g}{others}\n"
-        f"written to {output}" + (f" and {page}" if page else ""),
-        highlight=False,
-    )
+    written = f"written to {output}" + (f" and {page}" if page else "")
+    out.print("\n".join([*describe(proposal), written]), highlight=False)
 
 
 @app.command()

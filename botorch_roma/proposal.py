@@ -199,6 +199,48 @@ class Proposal:
         }
 
 
+def describe(proposal: Proposal) -> list[str]:
+    """What the command prints below its proposals: a line for each figure, and what to make of it.
+
+    What speaks against the proposals is said here as well, for who looks at no page: a training
+    that the time budget cut short, a proxy that has learnt little, proposals that are known.
+    """
+    from botorch_roma.page.html import KNOWN_DISTANCE, LOW_CORRELATION
+
+    lines = [
+        f"{share:.1%} of held-out sequences of {column!r} come back from its latent space"
+        for column, share in proposal.reconstruction.items()
+    ]
+    if proposal.selection is not None:
+        chosen = ", ".join(f"{k} {v:g}" for k, v in proposal.selection.options.items())
+        lines.append(f"selected without a query, in {proposal.selection.seconds:.0f} s: {chosen}")
+    summary, history = proposal.summary(), proposal.history
+    if history.timed_out:
+        lines.append(f"the time budget ended the training in epoch {len(history.loss)}")
+    lines.append(
+        f"best measured {summary['best_measured']:.6g}; predicted best "
+        f"{summary['best_predicted']:.6g}, median {summary['median_predicted']:.6g} "
+        "(what the proxy says outside of its data: no promise)"
+    )
+    held_out, correlation = summary["held_out"], history.rank_correlation[-1]
+    rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
+    # a NaN, of equal predictions, ranks nothing either
+    low = held_out and not correlation >= LOW_CORRELATION
+    learnt = "; it has learnt little, the proposals may be no better than chance" if low else ""
+    lines.append(f"rank correlation of the proxy on {rows} {correlation:.3f}{learnt}")
+    known = int((proposal.distance < KNOWN_DISTANCE).sum())
+    if known:
+        lines.append(f"{known:,} of the {summary['num']:,} are rows of the table (distance 0)")
+    apart = summary["median_spacing"]
+    hint = "; much alike, see --min-distance" if apart is not None and apart < 0.02 else ""
+    others = "" if apart is None else f", to each other {apart:.3g}{hint}"
+    lines.append(
+        "median distance in standard deviations to known designs "
+        f"{summary['median_distance']:.3g}{others}"
+    )
+    return lines
+
+
 def _primitive(value: Any) -> Any:
     """A setting as JSON can hold it."""
     if value is None or isinstance(value, bool | int | str):

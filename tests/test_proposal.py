@@ -13,6 +13,7 @@ from botorch.models.transforms import Standardize
 from torch import Tensor
 
 from botorch_roma import Proposal
+from botorch_roma.proposal import describe
 
 Make = Callable[..., Proposal]
 Options = dict[str, Any]
@@ -74,6 +75,31 @@ def test_predictions_on_the_way(
     updates = proposal._updates()
     assert updates["adapted"].shape == updates["fitted"].shape == (5, 4)
     torch.testing.assert_close(updates["fitted"][0], -mean if minimize else mean)
+
+
+@pytest.mark.parametrize(
+    ("correlation", "end"),
+    [(0.2, "0.200"), (0.199, "chance"), (-0.5, "chance"), (float("nan"), "chance")],
+)
+def test_a_proxy_that_has_learnt_little_is_told(
+    frame: pd.DataFrame, make: Make, correlation: float, end: str
+) -> None:
+    proposal = make(frame, "y")
+    proposal.history.rank_correlation[-1] = correlation
+    (line,) = (line for line in describe(proposal) if line.startswith("rank correlation"))
+    assert line.endswith(end)
+
+
+def test_known_proposals_and_a_cut_training_are_told(frame: pd.DataFrame, make: Make) -> None:
+    proposal = dataclasses.replace(
+        make(frame, "y"), distance=torch.tensor([0.0, 1e-9, 0.1, 2.0], dtype=torch.double)
+    )
+    assert "2 of the 4 are rows of the table (distance 0)" in describe(proposal)
+    assert not any("time budget" in line for line in describe(proposal))
+    proposal.history.timed_out = True
+    assert "the time budget ended the training in epoch 5" in describe(proposal)
+    proposal = dataclasses.replace(proposal, distance=proposal.distance + 0.1)
+    assert not any("rows of the table" in line for line in describe(proposal))
 
 
 def test_to_html(frame: pd.DataFrame, tmp_path: Path, make: Make) -> None:
