@@ -211,7 +211,8 @@ class Training:
             enabled=progress,
             shorter=None
             if timeout_sec is not None
-            else "fewer `epochs`, single precision, or `timeout_sec`",
+            else "fewer `epochs`, single precision, a time budget (`timeout_sec`, `--timeout`), "
+            "the preset `fast`, or `OMP_NUM_THREADS=1` where other work keeps the processor busy",
         )
         for epoch in bar:
             loss, finished = self._epoch(deadline, save)

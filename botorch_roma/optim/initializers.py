@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from botorch.acquisition import AcquisitionFunction
+from botorch.acquisition import AcquisitionFunction, OneShotAcquisitionFunction
 from botorch.acquisition.objective import PosteriorTransform
 from botorch.exceptions import OptimizationWarning
 from botorch.exceptions.errors import InfeasibilityError, UnsupportedError
@@ -48,8 +48,16 @@ def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
 
     Raises:
         UnsupportedError: If there is none, if it is an adapted one, or if the acquisition
-            function evaluates a baseline together with the candidates (noisy EI).
+            function looks ahead (one-shot knowledge gradient) or evaluates a baseline together
+            with the candidates (noisy EI).
     """
+    # BoTorch would say that its fantasies are too many for one candidate, which misleads
+    if isinstance(acq_function, OneShotAcquisitionFunction):
+        raise UnsupportedError(
+            f"{type(acq_function).__name__} looks ahead to measurements of a candidate, which "
+            "RoMA's proxies do not support; use a function that does not, for instance "
+            "qLogExpectedImprovement."
+        )
     if getattr(acq_function, "X_baseline", None) is not None:
         raise UnsupportedError(
             f"{type(acq_function).__name__} evaluates its `X_baseline` together with every "

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from typing import Any
 
 from botorch.acquisition import AcquisitionFunction
@@ -350,9 +351,13 @@ def check_known(
 ) -> None:
     """Refuse arguments of no known name where there is nobody to pass them on to."""
     if ic_gen_kwargs and ic_generator is None:
+        known = [option.name for option in fields(RoMAOptions)]
+        close = {n: get_close_matches(n, known, n=1) for n in sorted(ic_gen_kwargs)}
+        meant = ", ".join(f"`{near[0]}` for `{name}`" for name, near in close.items() if near)
         raise UnsupportedError(
             f"Unknown arguments {sorted(ic_gen_kwargs)}; keyword arguments are passed on to "
             "`ic_generator`, which is not given."
+            + (f" Did you mean {meant}?" if meant else " The settings of stage 2: `RoMAOptions`.")
         )
 
 

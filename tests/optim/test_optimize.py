@@ -12,6 +12,7 @@ from botorch.acquisition import (
     LogExpectedImprovement,
     PosteriorMean,
     UpperConfidenceBound,
+    qKnowledgeGradient,
     qLogExpectedImprovement,
     qSimpleRegret,
     qUpperConfidenceBound,
@@ -120,7 +121,8 @@ def test_what_does_not_apply_is_refused(model: RoMAModel, bounds: Tensor, name: 
 def test_unknown_arguments_are_refused(
     model: RoMAModel, bounds: Tensor, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(UnsupportedError, match=r"Unknown arguments \['radiuss'\]"):
+    hint = r"Unknown arguments \['radiuss'\].* Did you mean `radius` for `radiuss`\?"
+    with pytest.raises(UnsupportedError, match=hint):
         optimize(PosteriorMean(model), bounds, radiuss=0.1, **arguments)
 
 
@@ -444,6 +446,9 @@ def test_refuses_what_has_no_meaning_with_one_proxy_per_candidate(
     noisy = qLogNoisyExpectedImprovement(model, X_baseline=model.train_X[:3], cache_root=False)
     with pytest.raises(UnsupportedError, match="evaluates its `X_baseline` together"):
         optimize_acqf_roma(noisy, bounds, q=2)
+    ahead = qKnowledgeGradient(model, num_fantasies=2)
+    with pytest.raises(UnsupportedError, match="qKnowledgeGradient looks ahead to measurements"):
+        optimize_acqf_roma(ahead, bounds, q=2)
     adapted = adapt_roma_model(model, model.train_X[:2])
     with pytest.raises(UnsupportedError, match="uses an AdaptedRoMAModel"):
         optimize_acqf_roma(PosteriorMean(adapted), bounds, q=2)
