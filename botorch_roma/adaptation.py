@@ -27,7 +27,7 @@ from botorch_roma.closed_form import FirstLayer, Loss
 from botorch_roma.graphs import Recorder
 from botorch_roma.inner_loop import Moves, WeightForm, adapt_weights
 from botorch_roma.models.adapted import AdaptedRoMAModel, InputBasis
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.network import StackedWeights
 from botorch_roma.validation import (
     check_choice,
@@ -330,6 +330,7 @@ def adapt_roma_model(
         >>> adapted = adapt_roma_model(model, X)  # X: 128 x d
         >>> PosteriorMean(adapted)(X.unsqueeze(1))  # 128 values
     """
+    check_model("model", model)
     adaptation = Adaptation(
         model,
         radius=radius,

@@ -28,7 +28,7 @@ from botorch_roma.files import check_output, unwritten
 from botorch_roma.fingerprint import Fingerprint, differences
 from botorch_roma.interrupt import finish_on_interrupt, is_interrupted
 from botorch_roma.sealed import Kind, package_version, seal, unseal
-from botorch_roma.validation import check_float
+from botorch_roma.validation import check_float, check_path
 
 #: The files; the number changes with what is saved.
 CHECKPOINT = Kind("checkpoint", 2, "a checkpoint", "remove it, and the run begins anew")
@@ -169,12 +169,13 @@ def open_checkpoint(
         BlockingIOError: If another process uses it.
         OSError: If it cannot be written, also later (a full disk); what was saved before is kept.
     """
+    check_float("checkpoint_interval", interval, unit=" seconds")
+    check_path("checkpoint", path)
     if path is None:
         yield None
         return
     from filelock import FileLock, Timeout
 
-    check_float("checkpoint_interval", interval, unit=" seconds")
     target = check_output(Path(path), force=True).resolve()  # a link stays a link
     lock = FileLock(target.with_name(f".{target.name}.lock"))
     try:
@@ -212,6 +213,7 @@ class CheckpointFolder:
     """
 
     def __init__(self, path: str | Path | None, interval: float) -> None:
+        check_path("checkpoint", path)
         self.path = None if path is None else Path(path)
         self.interval = check_float("checkpoint_interval", interval, unit=" seconds")
         if self.path is None:

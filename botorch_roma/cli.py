@@ -395,7 +395,7 @@ def report(
     from botorch_roma.page.run import read_summary
 
     if not store.is_file():
-        raise FileNotFoundError(f"There is no store {str(store)!r}.")
+        raise FileNotFoundError(f"There is no store {str(store)!r}; check its name.")
     if store.suffix.lower() in TABLE_SUFFIXES:
         raise ValueError(
             f"{str(store)!r} is a table; pass a store, or what `botorch-roma propose --json` "

@@ -31,9 +31,15 @@ from botorch_roma.closed_form import FirstLayer, TrainingLoss
 from botorch_roma.fingerprint import Fingerprint, digest, fingerprint
 from botorch_roma.history import FitHistory
 from botorch_roma.limits import check_memory
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.training import Keep, Training
-from botorch_roma.validation import check_choice, check_float, check_int, check_seed
+from botorch_roma.validation import (
+    check_choice,
+    check_flag,
+    check_float,
+    check_int,
+    check_seed,
+)
 
 
 def fit_roma_model(
@@ -120,6 +126,7 @@ def fit_roma_model(
         >>> history.rank_correlation[-1]
     """
     options = {name: value for name, value in locals().items() if name not in ("model", "seed")}
+    check_model("model", model)
     if seed is None:
         if checkpoint is not None:
             raise ValueError(
@@ -158,6 +165,8 @@ def fit_roma_models(
         >>> models = [RoMAModel(train_X, train_Y) for _ in range(8)]
         >>> histories = fit_roma_models(models, seeds=range(8))
     """
+    for i, model in enumerate(models):
+        check_model(f"models[{i}]", model)
     call = inspect.signature(fit_roma_model).bind(None, **options)
     call.apply_defaults()
     if "model" in options or "seed" in options:
@@ -219,6 +228,8 @@ def _fit(
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     if epochs is not None:
         check_int("epochs", epochs, minimum=1)
+    check_flag("warm_start", options["warm_start"])
+    check_flag("progress", progress)
     for seed in seeds:
         check_seed("seed", seed)
     _check_memory(models)

@@ -266,7 +266,7 @@ def rounding_func(table: Table, box: Tensor) -> Callable[[Tensor], Tensor] | Non
         i = table.integers[int((low > high).nonzero()[0])]
         raise InputDataError(
             f"`bounds` of the integer column {_name(table, i)!r} hold no integer: "
-            f"[{box[0, i].item():g}, {box[1, i].item():g}]."
+            f"[{box[0, i].item():g}, {box[1, i].item():g}]; widen them."
         )
 
     def post_processing_func(X: Tensor) -> Tensor:

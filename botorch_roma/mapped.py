@@ -86,7 +86,7 @@ def map_parquet(
     path = Path(path)
     check_choice("dtype", str(dtype), map(str, _DTYPES))
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        raise FileNotFoundError(f"There is no file {str(path)!r}; check its name.")
     output = check_output(Path(folder) / f"{path.stem}.npy", force=force)
     try:
         with pq.ParquetFile(path) as file:
@@ -161,7 +161,7 @@ def temporary_table(parts: Iterable[Tensor]) -> Tensor:
 
 def _map(name: str, path: Path) -> Tensor:
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r} (`{name}`).")
+        raise FileNotFoundError(f"There is no file {str(path)!r} (`{name}`); check its name.")
     try:
         # copy on write: torch takes no read-only arrays, and the file stays as it is
         array = np.load(path, mmap_mode="c", allow_pickle=False)

@@ -294,10 +294,15 @@ def check_architecture(
         raise ValueError(
             f"`activation` must be one of {sorted(ACTIVATIONS)}, received {activation!r}."
         )
-    if not hidden_sizes or any(int(h) != h or h < 1 for h in hidden_sizes):
+    try:
+        widths = [] if isinstance(hidden_sizes, str) else list(hidden_sizes)
+        good = bool(widths) and all(int(h) == h and h >= 1 for h in widths)
+    except (TypeError, ValueError, OverflowError):  # a number, texts, infinity
+        good = False
+    if not good:
         raise ValueError(
-            "`hidden_sizes` must hold at least one positive integer, "
-            f"received {tuple(hidden_sizes)}."
+            "`hidden_sizes` must hold at least one positive integer, such as (64, 64), received "
+            f"{hidden_sizes!r}."
         )
     sizes = [input_dim, *(int(h) for h in hidden_sizes), 2]
     weights = num_networks * sum((a + 1) * b for a, b in pairwise(sizes))

@@ -4,9 +4,10 @@ The one-call path: a table of measured designs in, designs worth measuring out.
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,11 @@ from botorch_roma.selection import HIDDEN_FRACTION, check_rest, select_options
 from botorch_roma.table import Table, read_table
 from botorch_roma.validation import (
     check_device,
+    check_dtype,
+    check_flag,
     check_float,
     check_int,
+    check_mapping,
     check_seed,
     check_training_data,
 )
@@ -156,6 +160,15 @@ def propose(
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
     check_device("device", device)
+    check_dtype("dtype", dtype)
+    check_flag("keep_on_interrupt", keep_on_interrupt)
+    check_flag("progress", progress)
+    if not isinstance(record_trajectory, bool | Trajectory):
+        raise ValueError(
+            f"`record_trajectory` must be True, False or a new Trajectory(), received "
+            f"{record_trajectory!r}."
+        )
+    _check_options(fit_options, model_options, optimize_options, encoding_options)
     if "fixed_features" in (optimize_options or {}):
         raise ValueError(
             "`optimize_options` must not hold `fixed_features`, received "
@@ -341,6 +354,19 @@ def _far_unit(points: Tensor) -> float:
     return min(largest, most) if largest > most**0.25 else 1.0
 
 
+def _check_options(fit: Any, model: Any, optimize: Any, encoding: Any) -> None:
+    """Refuse options that are none, and names that nobody knows."""
+    functions: dict[str, tuple[Any, Callable[..., Any], str]] = {
+        "fit_options": (fit, fit_roma_model, "model"),
+        "model_options": (model, RoMAModel, "train_X train_Y input_transform outcome_transform"),
+    }
+    for name, (given, function, taken) in functions.items():
+        known = set(inspect.signature(function).parameters) - set(taken.split())
+        check_mapping(name, given, known)
+    check_mapping("optimize_options", optimize)  # its names are known to `check_options`
+    check_mapping("encoding_options", encoding)
+
+
 def _check_number(
     q: int, table: Table, box: Tensor, fixed: Mapping[int, float], options: Mapping[str, Any]
 ) -> None:
@@ -382,6 +408,7 @@ def _count_distinct(X: Tensor, enough: int, box: Tensor, fixed: Mapping[int, flo
 def _direction(maximize: bool | None, minimize: bool | None) -> float:
     if maximize is not None and minimize is not None and maximize == minimize:
         raise ValueError(
-            f"`maximize` and `minimize` contradict each other, received {maximize} and {minimize}."
+            f"`maximize` and `minimize` contradict each other, received {maximize} and {minimize}; "
+            "leave one of them out."
         )
     return -1.0 if minimize or maximize is False else 1.0

@@ -14,7 +14,7 @@ from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
 from botorch_roma.files import write_atomically
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.sealed import Kind, seal, unseal
 
 #: The files; the number changes with their layout and with what is computed from the weights.
@@ -41,6 +41,7 @@ def save_weights(model: RoMAModel, path: str | Path, *, force: bool = False) -> 
         >>> model = RoMAModel(train_X, train_Y)  # as before
         >>> load_weights(model, "strength.weights")
     """
+    check_model("model", model)
     if not model.is_fitted:
         raise ModelFittingError(
             "`model` has not been fitted, its weights are random; call `fit_roma_model(model)` "
@@ -64,6 +65,7 @@ def load_weights(model: RoMAModel, path: str | Path) -> None:
         ValueError: If its weights belong to another architecture; names what differs. The model is
             left as it was in all these cases.
     """
+    check_model("model", model)
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")

@@ -37,7 +37,7 @@ from botorch_roma.checkpoint import (
 from botorch_roma.chunks import column_std
 from botorch_roma.fit import fit_roma_model
 from botorch_roma.latent.encoding import Encoding
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.optim.initializers import distinct_keys
 from botorch_roma.optim.optimize import check_options, prepare_search
 from botorch_roma.optim.options import RoMAOptions
@@ -158,6 +158,7 @@ def select_options(
         >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **selection.options)
     """
     start = time.monotonic()
+    check_model("model", model)
     left = check_rest(model.train_Y, q, hidden_fraction)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")

@@ -137,7 +137,7 @@ class Table:
         if found is None:
             raise InputDataError(
                 f"`{argument}` names the column {name!r}, which is not among the inputs "
-                f"{_shorten(self.columns)}."
+                f"{_shorten(self.columns)}; name one of these."
             )
         return found
 
@@ -175,6 +175,11 @@ def read_table(
             names than categories, sequences that are empty.
     """
     named = {"ignore": ignore or [], "sequences": sequences, "categories": categories}
+    for name, given in named.items():
+        if isinstance(given, str):  # its letters would be taken for names
+            raise InputDataError(
+                f"`{name}` must be a list of columns, received {given!r}; pass [{given!r}]."
+            )
     if isinstance(train_X, Tensor):
         if not isinstance(train_Y, Tensor):
             raise InputDataError(
@@ -183,7 +188,8 @@ def read_table(
         for name, given in named.items():
             if given:
                 raise InputDataError(
-                    f"`{name}` needs a data frame, received a tensor and {list(given)}."
+                    f"`{name}` needs a data frame, received a tensor and {list(given)}; leave it "
+                    "out."
                 )
         Y = train_Y.unsqueeze(-1) if train_Y.dim() == 1 else train_Y
         if Y.dim() == 2 and Y.shape[1] != 1:
@@ -221,6 +227,12 @@ def _from_frame(
         raise InputDataError(f"The table has several columns named {repeated[0]!r}; rename them.")
     _check_named(list(frame.columns), objective, named)
     frame = frame.drop(columns=list(named["ignore"]))
+    if frame.empty or len(frame.columns) < 2:
+        raise InputDataError(
+            f"The table needs rows and at least one input besides {objective!r}, received "
+            f"{len(frame)} rows and the inputs {list(frame.columns.drop(objective))[:10]}; add "
+            "what is missing."
+        )
     taken = [name for name in PREDICTED if name in frame.columns.drop(objective)]
     if taken:  # both cannot be in a table of candidates
         raise InputDataError(
@@ -238,11 +250,6 @@ def _from_frame(
         blocks.append(block.to(dtype=dtype))
         parts.append(part)
         start += block.shape[1]
-    if not parts or frame.empty:
-        raise InputDataError(
-            f"The table needs rows and at least one input besides {objective!r}, received "
-            f"{len(frame)} rows and the inputs {[p.name for p in parts]}; add what is missing."
-        )
     return Table(torch.cat(blocks, dim=1).to(device), Y, parts, objective)
 
 
@@ -251,7 +258,7 @@ def _check_named(columns: list[str], objective: str, named: Mapping[str, Sequenc
     for name in (objective, *itertools.chain(*named.values())):
         if name not in columns:
             raise InputDataError(
-                f"The table has no column {name!r}; its columns are {_shorten(columns)}."
+                f"The table has no column {name!r}; its columns are {_shorten(columns)}, name one."
             )
     for argument, names in named.items():
         if objective in names:

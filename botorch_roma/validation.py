@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -70,6 +71,38 @@ def check_flag(name: str, value: Any) -> bool:
     return value
 
 
+def check_callable(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if ``value`` is neither None nor something to call."""
+    if value is not None and not callable(value):
+        raise ValueError(f"`{name}` must be a function or None, received {value!r}.")
+
+
+def check_mapping(name: str, value: Any, known: Iterable[str] | None = None) -> None:
+    """Raise ``ValueError`` if ``value`` is neither None nor a mapping, or has a key not known."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ValueError(f"`{name}` must map names to values, received {value!r}.")
+    names = sorted(known or [])
+    unknown = [key for key in value or () if known is not None and key not in names]
+    if unknown:
+        raise ValueError(
+            f"`{name}` has unknown keys {unknown}; known are {names}, correct or leave them out."
+        )
+
+
+def check_path(name: str, value: Any) -> None:
+    """Raise ``ValueError`` if ``value`` is neither None nor a path."""
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise ValueError(f"`{name}` must be a path or None, received {value!r}.")
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Raise ``InputDataError`` if ``value`` is neither None nor single nor double precision."""
+    if value not in (None, torch.float32, torch.float64):
+        raise InputDataError(
+            f"`{name}` must be torch.float32 or torch.float64, received {value!r}; choose one."
+        )
+
+
 def check_device(name: str, value: str | torch.device | None) -> None:
     """Raise ``ValueError`` if nothing can be put on the device ``value``."""
     try:
@@ -99,9 +132,10 @@ def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) ->
         raise BotorchTensorDimensionError(
             f"`{name}` must have {rows} rows, received shape {tuple(value.shape)}."
         )
-    if not value.is_floating_point():
+    if value.dtype not in (torch.float32, torch.float64):  # with half of it no loss stays finite
         raise InputDataError(
-            f"`{name}` must be floating point, received {value.dtype}; call `.double()` on it."
+            f"`{name}` must be floating point, single or double precision, received "
+            f"{value.dtype}; call `.double()` on it."
         )
     check_finite(name, value)
     return value
@@ -130,7 +164,8 @@ def check_same_kind(name: str, value: Tensor, train_X: Tensor) -> None:
     if value.dtype != train_X.dtype or value.device != train_X.device:
         raise InputDataError(
             f"`{name}` must share dtype and device with the model's `train_X`, received "
-            f"{value.dtype} on {value.device} for {train_X.dtype} on {train_X.device}."
+            f"{value.dtype} on {value.device} for {train_X.dtype} on {train_X.device}; move it "
+            "with `.to(train_X)`."
         )
 
 
@@ -147,7 +182,8 @@ def check_training_data(train_X: Tensor, train_Y: Tensor) -> None:
     if train_X.dtype != train_Y.dtype or train_X.device != train_Y.device:
         raise InputDataError(
             "`train_X` and `train_Y` must share dtype and device, received "
-            f"{train_X.dtype} on {train_X.device} and {train_Y.dtype} on {train_Y.device}."
+            f"{train_X.dtype} on {train_X.device} and {train_Y.dtype} on {train_Y.device}; move "
+            "one with `.to`."
         )
     n, d = train_X.shape
     if n < 2 or d < 1 or train_Y.shape[1] < 1:
@@ -181,7 +217,8 @@ def check_noise_variances(train_Yvar: Tensor, train_Y: Tensor) -> None:
     if train_Yvar.dtype != train_Y.dtype or train_Yvar.device != train_Y.device:
         raise InputDataError(
             "`train_Yvar` and `train_Y` must share dtype and device, received "
-            f"{train_Yvar.dtype} on {train_Yvar.device} and {train_Y.dtype} on {train_Y.device}."
+            f"{train_Yvar.dtype} on {train_Yvar.device} and {train_Y.dtype} on {train_Y.device}; "
+            "move one with `.to`."
         )
     negative = (train_Yvar < 0).nonzero()
     if len(negative):

@@ -34,6 +34,7 @@ from botorch_roma.ax.precision import warn_of_lost_digits
 from botorch_roma.ax.search_space import (
     ParameterConfig,
     check_columns,
+    check_frame,
     exact_grid,
     infer_parameters,
     label,
@@ -116,9 +117,10 @@ def offline_experiment(
             "`objective` must name what to optimise, for instance 'activity' or '-cost', received "
             f"{objective!r}."
         )
+    check_frame(df)
     if len(df) < 2:
         raise InputDataError(
-            f"`df` must hold at least two measured designs, received {len(df)} rows."
+            f"`df` must hold at least two measured designs, received {len(df)} rows; add some."
         )
     client = Client()
     metrics = _metric_names(objective, outcome_constraints)
@@ -194,7 +196,17 @@ def attach_offline_data(
         InputDataError: Missing or unfit values, named with their row. Nothing is attached then.
         UnsupportedError: Hierarchical search spaces.
     """
+    if isinstance(target, Client) and target._maybe_experiment is None:
+        raise ValueError(
+            "`target` must hold an experiment, received a Client without one; call "
+            "`client.configure_experiment` first."
+        )
     experiment = target._experiment if isinstance(target, Client) else target
+    if not isinstance(experiment, Experiment):
+        raise ValueError(
+            f"`target` must be an Experiment or a Client of Ax, received {type(target).__name__}."
+        )
+    check_frame(df)
     refuse_hierarchical(experiment.search_space)
     sems = dict(sems or {})
     metrics = sorted(experiment.metrics)
@@ -217,7 +229,10 @@ def attach_offline_data(
     for metric, column in sems.items():
         errors[:, present.index(metric)] = _numbers(df, [column], allow_missing=True)[:, 0]
     if (errors < 0).any():
-        raise InputDataError(f"`sems` holds a negative standard error: {np.nanmin(errors)}.")
+        raise InputDataError(
+            f"`sems` must name standard errors, 0 or more, received {np.nanmin(errors):g}; correct "
+            "the column."
+        )
     unmeasured = np.isnan(means).all(axis=1)
     if unmeasured.any():
         raise InputDataError(
@@ -321,7 +336,7 @@ def _numbers(df: pd.DataFrame, columns: Sequence[str], *, allow_missing: bool) -
             row = bad.argmax()
             raise InputDataError(
                 f"Column {column!r} of `df` must hold finite numbers, received "
-                f"{df[column].iloc[row]!r} in row {label(df, row)!r}."
+                f"{df[column].iloc[row]} in row {label(df, row)!r}; drop or correct the row."
             )
         arrays.append(values)
     return np.stack(arrays, axis=1) if arrays else np.empty((len(df), 0))

@@ -49,6 +49,9 @@ def infer_parameters(df: pd.DataFrame, exclude: Sequence[str] = ()) -> list[Para
         InputDataError: For missing values, texts that are rather names than categories, whole
             numbers that span more than 100,000, dates, and columns of mixed types.
     """
+    check_frame(df)
+    if missing := [name for name in exclude if name not in df.columns]:
+        raise ValueError(f"`exclude` names {missing}; the columns are {list(df.columns)}.")
     columns = [c for c in df.columns if c not in exclude]
     check_columns(df, columns)
     configs: list[ParameterConfig] = []
@@ -117,6 +120,12 @@ def one_of(values: Sequence[Any]) -> str:
 def label(rows: pd.DataFrame | pd.Series, position: Any) -> Any:
     """Label of a row, to be shown in a message."""
     return rows.index.tolist()[int(position)]
+
+
+def check_frame(df: Any) -> None:
+    """Raise ``InputDataError`` for what is no data frame."""
+    if not isinstance(df, pd.DataFrame):
+        raise InputDataError(f"`df` must be a pandas DataFrame, received {type(df).__name__}.")
 
 
 def check_columns(df: pd.DataFrame, names: Sequence[Any]) -> None:

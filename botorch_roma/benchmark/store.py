@@ -69,6 +69,8 @@ class RunStore:
         if not path.absolute().parent.is_dir():
             folder = str(path.absolute().parent)
             raise FileNotFoundError(f"The folder {folder!r} of the store does not exist; make it.")
+        if path.is_dir():
+            raise FileExistsError(f"The store {str(path)!r} is a folder; name a file.")
         self.path = path
 
     def records(self) -> list[Record]:

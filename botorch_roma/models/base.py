@@ -97,6 +97,8 @@ class ProxyModel(Model):
             ValueError: If ``X`` does not fit into the memory.
         """
         self.eval()
+        if not isinstance(X, Tensor):
+            raise InputDataError(f"`X` must be a torch.Tensor, received {type(X).__name__}.")
         if isinstance(observation_noise, Tensor):
             raise UnsupportedError(
                 f"{type(self).__name__} does not support `observation_noise` as a tensor, received "

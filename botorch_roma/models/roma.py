@@ -31,6 +31,7 @@ from botorch_roma.mapped import temporary_table
 from botorch_roma.models.base import ProxyModel, check_predictions
 from botorch_roma.network import ProxyNetwork, check_architecture
 from botorch_roma.validation import (
+    check_flag,
     check_int,
     check_noise_variances,
     check_seed,
@@ -73,6 +74,19 @@ def _check_scale(name: str, mean: Tensor, std: Tensor, transform: object) -> Non
             f"has mean {mean[i].item():g} and standard deviation {std[i].item():g}, which must lie "
             f"between {lowest:.0e} and {highest:.0e} in {std.dtype}; rescale the column."
         )
+
+
+def _check_transform(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` must be of BoTorch's type {kind.__name__}, or None, received {value!r}."
+        )
+
+
+def check_model(name: str, value: object) -> None:
+    """Raise ``ValueError`` if ``value`` is no :class:`RoMAModel`."""
+    if not isinstance(value, RoMAModel):
+        raise ValueError(f"`{name}` must be a RoMAModel, received {type(value).__name__}.")
 
 
 class RoMAModel(ProxyModel):
@@ -144,7 +158,9 @@ class RoMAModel(ProxyModel):
             warn_constant_columns(train_X)
         self.num_members = check_int("num_members", num_members, minimum=1)
         self.seed = check_seed("seed", seed)
-        self.copies_data = copy
+        self.copies_data = check_flag("copy", copy)
+        _check_transform("input_transform", input_transform, InputTransform)
+        _check_transform("outcome_transform", outcome_transform, OutcomeTransform)
         d = train_X.shape[1]
         if isinstance(input_transform, Encoding):
             d = input_transform.encoded_dim

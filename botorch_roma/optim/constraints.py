@@ -23,7 +23,7 @@ from botorch.optim.parameter_constraints import (
 from scipy.optimize import linprog
 from torch import Tensor
 
-from botorch_roma.validation import check_bounds
+from botorch_roma.validation import check_bounds, check_mapping
 
 LinearConstraint = tuple[Tensor, Tensor, float]
 NonlinearConstraint = tuple[Callable[[Tensor], Tensor], bool]
@@ -240,25 +240,33 @@ class FeasibleSet:
 def _check_fixed_features(
     fixed_features: Mapping[int, float | Tensor] | None, bounds: Tensor
 ) -> dict[int, float]:
+    check_mapping("fixed_features", fixed_features)
     d, fixed = bounds.shape[1], {}
     for index, value in (fixed_features or {}).items():
         if isinstance(index, bool) or not isinstance(index, int) or not -d <= index < d:
             raise ValueError(
-                f"`fixed_features` has the index {index!r}, which is not within [{-d}, {d - 1}]."
+                f"`fixed_features` has the index {index!r}; it must be within [{-d}, {d - 1}]."
             )
         if isinstance(value, Tensor) and value.numel() != 1:
             raise UnsupportedError(
                 f"`fixed_features[{index}]` must be one number for all candidates, received a "
                 f"tensor of shape {tuple(value.shape)}."
             )
-        i, number = index % d, float(value)
+        try:
+            i, number = index % d, float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"`fixed_features[{index}]` must be a number, received {value!r}."
+            ) from None
         if not bounds[0, i] <= number <= bounds[1, i]:
             raise ValueError(
                 f"`fixed_features[{index}]` must lie within its bounds "
                 f"[{bounds[0, i].item():g}, {bounds[1, i].item():g}], received {number:g}."
             )
         if i in fixed:
-            raise ValueError(f"`fixed_features` names input {i} twice, as {i} and {i - d}.")
+            raise ValueError(
+                f"`fixed_features` names input {i} twice, as {i} and {i - d}; leave one out."
+            )
         fixed[i] = number
     return fixed
 
@@ -268,7 +276,18 @@ def _rows(
 ) -> list[tuple[Tensor, float]]:
     r"""Linear constraints as dense rows ``(a, b)``."""
     d, rows = bounds.shape[1], []
-    for k, (indices, coefficients, rhs) in enumerate(constraints or []):
+    for k, constraint in enumerate(constraints or []):
+        try:
+            indices, coefficients, rhs = constraint
+            good = isinstance(indices, Tensor) and isinstance(coefficients, Tensor)
+            rhs = float(rhs)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise ValueError(
+                f"`{name}[{k}]` must be (indices, coefficients, right-hand side), two tensors and "
+                f"a number, received {constraint!r}."
+            )
         if indices.dim() != 1:
             raise UnsupportedError(
                 f"`{name}[{k}]` links several candidates (indices of shape "
@@ -293,7 +312,16 @@ def _rows(
 def _check_nonlinear(
     constraints: list[NonlinearConstraint] | None,
 ) -> list[Callable[[Tensor], Tensor]]:
-    for k, (_, is_intrapoint) in enumerate(constraints or []):
+    for k, constraint in enumerate(constraints or []):
+        try:
+            function, is_intrapoint = constraint
+        except (TypeError, ValueError):
+            function, is_intrapoint = None, False
+        if not callable(function):
+            raise ValueError(
+                f"`nonlinear_inequality_constraints[{k}]` must be (function, True), received "
+                f"{constraint!r}."
+            )
         if not is_intrapoint:
             raise UnsupportedError(
                 f"`nonlinear_inequality_constraints[{k}]` links several candidates; RoMA moves "

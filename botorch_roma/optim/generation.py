@@ -83,7 +83,7 @@ def gen_candidates_roma(
         ...     gen_candidates=gen_candidates_roma, return_best_only=False,
         ... )
     """
-    if initial_conditions.dim() != 3:
+    if isinstance(initial_conditions, Tensor) and initial_conditions.dim() != 3:
         raise ValueError(
             "`initial_conditions` must have shape b x q x d, received "
             f"{tuple(initial_conditions.shape)}."
@@ -145,6 +145,9 @@ def final_values(acq_function: AcquisitionFunction, X: Tensor) -> Tensor:
 def _as_bounds(lower: float | Tensor | None, upper: float | Tensor | None, like: Tensor) -> Tensor:
     r"""``2 x d`` bounds from numbers, tensors or None (unbounded)."""
     limit = torch.finfo(like.dtype).max / 4
+    for name, value in (("lower_bounds", lower), ("upper_bounds", upper)):
+        if not (value is None or isinstance(value, Tensor | int | float)):
+            raise ValueError(f"`{name}` must be a number, a tensor or None, received {value!r}.")
     rows = [
         torch.as_tensor(default if value is None else value).to(like).expand(like.shape[-1])
         for value, default in ((lower, -limit), (upper, limit))

@@ -51,6 +51,11 @@ def roma_models(acq_function: AcquisitionFunction) -> list[RoMAModel]:
             function looks ahead (one-shot knowledge gradient) or evaluates a baseline together
             with the candidates (noisy EI).
     """
+    if not isinstance(acq_function, AcquisitionFunction):
+        raise UnsupportedError(
+            "`acq_function` must be an acquisition function over a RoMAModel, such as "
+            f"PosteriorMean(model), received {type(acq_function).__name__}."
+        )
     # BoTorch would say that its fantasies are too many for one candidate, which misleads
     if isinstance(acq_function, OneShotAcquisitionFunction):
         raise UnsupportedError(

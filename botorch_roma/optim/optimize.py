@@ -27,7 +27,7 @@ from botorch_roma.optim.initializers import roma_models
 from botorch_roma.optim.options import InitialPseudoLabel, RoMAOptions, StepRule
 from botorch_roma.optim.search import Search, check_known, refuse
 from botorch_roma.optim.trajectory import Trajectory
-from botorch_roma.validation import check_float
+from botorch_roma.validation import check_flag, check_float, check_mapping
 
 __all__ = ["optimize_acqf_roma", "optimize_acqfs_roma"]
 
@@ -201,6 +201,14 @@ def optimize_acqf_roma(
     )
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
+    check_flag("return_best_only", return_best_only)
+    check_flag("return_acq_values", return_acq_values)
+    check_flag("progress", progress)
+    if not (trajectory is None or isinstance(trajectory, Trajectory)):
+        raise ValueError(
+            f"`trajectory` must be a new Trajectory() or None, received {trajectory!r}."
+        )
+    check_mapping("options", options)
     if checkpoint is not None and raw_samples is not None and "seed" not in (options or {}):
         raise ValueError(
             f"`options` must hold a seed with `raw_samples` and `checkpoint`, received {options}: "

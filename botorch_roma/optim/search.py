@@ -46,7 +46,13 @@ from botorch_roma.optim.initializers import (
 from botorch_roma.optim.local_search import adapted_values, local_search
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.trajectory import Trajectory
-from botorch_roma.validation import check_bounds, check_int, check_tensor
+from botorch_roma.validation import (
+    check_bounds,
+    check_callable,
+    check_int,
+    check_mapping,
+    check_tensor,
+)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ class Search:
                 acq_function, encoding, feasible_set, nonlinear_inequality_constraints
             )
             start_set = surviving_set(feasible_set, encoding, nonlinear_inequality_constraints)
+        check_callable("ic_generator", ic_generator)
+        check_callable("post_processing_func", post_processing_func)
         check_known(ic_generator, ic_gen_kwargs)
         if batch_initial_conditions is not None:
             refuse(
@@ -342,7 +350,8 @@ def refuse(**arguments: Any) -> None:
         if value is not None and value is not False:
             raise UnsupportedError(
                 f"`{name}` is not supported by optimize_acqf_roma here (candidates move side by "
-                f"side from start designs that are generated or given), received {value!r}."
+                f"side from start designs that are generated or given), received {value!r}; "
+                "leave it out."
             )
 
 
@@ -374,6 +383,7 @@ def _check_arguments(
     check_int("num_restarts", num_restarts, minimum=1)
     if raw_samples is not None:
         check_int("raw_samples", raw_samples, minimum=1)
+    check_mapping("options", options)
     unknown = set(options or {}) - {"seed"}
     if unknown:
         raise UnsupportedError(
