@@ -7,6 +7,7 @@ as [Yu2021roma]_, see :mod:`botorch_roma.network`.
 
 from __future__ import annotations
 
+from botorch_roma._clock import BEGAN as _BEGAN  # noqa: F401 - before what takes long
 from botorch_roma.adaptation import adapt_roma_model
 from botorch_roma.fit import FitHistory, fit_roma_model
 from botorch_roma.models import AdaptedRoMAModel, RoMAModel

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import botorch_roma
+from botorch_roma._clock import left
 from botorch_roma._options import (
     AsJson,
     BatchSeeds,
@@ -166,7 +167,7 @@ def propose(
             fixed_features=parse_fixed(fix),
             optimize_options={} if min_distance is None else {"min_distance": min_distance},
             seed=seed,
-            timeout_sec=timeout,
+            timeout_sec=left(timeout),
             device=device,
             record_trajectory=page is not None and Trajectory(positions=False),
             checkpoint=checkpoint,

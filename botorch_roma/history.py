@@ -23,7 +23,8 @@ class FitHistory:
         loss: Mean training loss at the perturbed weights, on noisy inputs.
         validation_loss: Loss on the held-out rows (on the training rows where none are held
             out), plain weights and inputs.
-        rank_correlation: Spearman correlation of prediction and outcome on the same rows.
+        rank_correlation: Spearman correlation of prediction and outcome on the same rows; NaN
+            where it is undefined, for one row or where all predictions or outcomes are equal.
         seconds: Wall time since the start.
         best_epoch: Epoch with the lowest validation loss, counted from 0 (mean over networks).
         timed_out: Whether ``timeout_sec`` ended the training; the best state was kept then.

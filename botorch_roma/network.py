@@ -301,8 +301,8 @@ def check_architecture(
         good = False
     if not good:
         raise ValueError(
-            "`hidden_sizes` must hold at least one positive integer, such as (64, 64), received "
-            f"{hidden_sizes!r}."
+            f"`hidden_sizes` must hold at least one positive integer, received {hidden_sizes!r}; "
+            "pass for instance (64, 64)."
         )
     sizes = [input_dim, *(int(h) for h in hidden_sizes), 2]
     weights = num_networks * sum((a + 1) * b for a, b in pairwise(sizes))

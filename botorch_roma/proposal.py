@@ -222,12 +222,12 @@ def describe(proposal: Proposal) -> list[str]:
         f"{summary['best_predicted']:.6g}, median {summary['median_predicted']:.6g} "
         "(what the proxy says outside of its data: no promise)"
     )
-    held_out, correlation = summary["held_out"], history.rank_correlation[-1]
+    held_out, correlation = summary["held_out"], summary["rank_correlation"]
+    ranks = "undefined, all are equal" if correlation is None else f"{correlation:.3f}"
     rows = f"{held_out} held-out rows" if held_out else "the training rows (too few to hold out)"
-    # a NaN, of equal predictions, ranks nothing either
-    low = held_out and not correlation >= LOW_CORRELATION
+    low = held_out and (correlation is None or correlation < LOW_CORRELATION)
     learnt = "; it has learnt little, the proposals may be no better than chance" if low else ""
-    lines.append(f"rank correlation of the proxy on {rows} {correlation:.3f}{learnt}")
+    lines.append(f"rank correlation of the proxy on {rows} {ranks}{learnt}")
     known = int((proposal.distance < KNOWN_DISTANCE).sum())
     if known:
         lines.append(f"{known:,} of the {summary['num']:,} are rows of the table (distance 0)")

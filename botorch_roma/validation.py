@@ -132,10 +132,10 @@ def check_tensor(name: str, value: Any, *, dim: int, rows: int | None = None) ->
         raise BotorchTensorDimensionError(
             f"`{name}` must have {rows} rows, received shape {tuple(value.shape)}."
         )
-    if value.dtype not in (torch.float32, torch.float64):  # with half of it no loss stays finite
+    if value.dtype not in (torch.float32, torch.float64):  # losses overflow in half precision
+        what = "of single or double precision" if value.is_floating_point() else "floating point"
         raise InputDataError(
-            f"`{name}` must be floating point, single or double precision, received "
-            f"{value.dtype}; call `.double()` on it."
+            f"`{name}` must be {what}, received {value.dtype}; call `.double()` on it."
         )
     check_finite(name, value)
     return value

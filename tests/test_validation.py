@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,15 @@ from torch import Tensor
 
 from botorch_roma.validation import (
     check_bounds,
+    check_callable,
     check_choice,
     check_device,
+    check_dtype,
     check_flag,
     check_float,
     check_int,
+    check_mapping,
+    check_path,
     check_same_kind,
     check_tensor,
     check_training_data,
@@ -217,3 +222,37 @@ class TestBounds:
     def test_bad_bounds(self, bounds: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             check_bounds(bounds, 2)
+
+
+class TestKinds:
+    """What is None is left out."""
+
+    def test_good_values(self) -> None:
+        for value in (None, len):
+            check_callable("f", value)
+        for options in (None, {}, {"a": 1}):
+            check_mapping("options", options, ["a"])
+        check_mapping("options", {"any": 1})
+        for path in (None, "a", Path("a")):
+            check_path("checkpoint", path)
+        for dtype in (None, torch.float32, torch.float64):
+            check_dtype("dtype", dtype)
+
+    def test_others(self) -> None:
+        with pytest.raises(ValueError, match="`f` must be a function or None, received 3"):
+            check_callable("f", 3)
+        with pytest.raises(ValueError, match="`o` must map names to values, received 3"):
+            check_mapping("o", 3)
+        with pytest.raises(ValueError, match=r"`o` has unknown keys \['b'\]; known are \['a'\]"):
+            check_mapping("o", {"a": 1, "b": 2}, ["a"])
+        with pytest.raises(ValueError, match="`p` must be a path or None, received 3"):
+            check_path("p", 3)
+        for dtype in (torch.float16, torch.int64, "float"):
+            with pytest.raises(InputDataError, match=r"`d` must be torch\.float32 or .* received"):
+                check_dtype("d", dtype)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision(self, dtype: torch.dtype) -> None:
+        message = f"`X` must be of single or double precision, received {dtype}; call"
+        with pytest.raises(InputDataError, match=message):
+            check_tensor("X", X.to(dtype), dim=2)

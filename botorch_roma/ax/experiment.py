@@ -230,8 +230,7 @@ def attach_offline_data(
         errors[:, present.index(metric)] = _numbers(df, [column], allow_missing=True)[:, 0]
     if (errors < 0).any():
         raise InputDataError(
-            f"`sems` must name standard errors, 0 or more, received {np.nanmin(errors):g}; correct "
-            "the column."
+            f"`sems` holds a negative standard error: {np.nanmin(errors):g}; correct the column."
         )
     unmeasured = np.isnan(means).all(axis=1)
     if unmeasured.any():
@@ -334,9 +333,11 @@ def _numbers(df: pd.DataFrame, columns: Sequence[str], *, allow_missing: bool) -
         bad = np.isinf(values) | (np.isnan(values) & ~(df[column].isna() & allow_missing))
         if bad.any():
             row = bad.argmax()
+            value = df[column].iloc[row]
+            shown = repr(value) if isinstance(value, str) else str(value)
             raise InputDataError(
                 f"Column {column!r} of `df` must hold finite numbers, received "
-                f"{df[column].iloc[row]} in row {label(df, row)!r}; drop or correct the row."
+                f"{shown} in row {label(df, row)!r}; drop or correct the row."
             )
         arrays.append(values)
     return np.stack(arrays, axis=1) if arrays else np.empty((len(df), 0))

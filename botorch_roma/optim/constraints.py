@@ -245,7 +245,7 @@ def _check_fixed_features(
     for index, value in (fixed_features or {}).items():
         if isinstance(index, bool) or not isinstance(index, int) or not -d <= index < d:
             raise ValueError(
-                f"`fixed_features` has the index {index!r}; it must be within [{-d}, {d - 1}]."
+                f"`fixed_features` has the index {index!r}, it must be within [{-d}, {d - 1}]."
             )
         if isinstance(value, Tensor) and value.numel() != 1:
             raise UnsupportedError(
