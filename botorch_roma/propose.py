@@ -30,7 +30,7 @@ from botorch_roma.inputs import (
 )
 from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import Encoding
-from botorch_roma.models.roma import RoMAModel
+from botorch_roma.models.roma import RoMAModel, check_copy
 from botorch_roma.optim.distinct import pairwise_distance
 from botorch_roma.optim.initializers import distance_unit, input_scale
 from botorch_roma.optim.optimize import check_options, optimize_acqf_roma
@@ -181,6 +181,8 @@ def propose(
                 "pass it to `propose` itself."
             )
     start = time.monotonic()
+    if isinstance(train_X, Tensor) and (model_options or {}).get("copy", True):
+        check_copy(train_X)  # reading so much, to look for NaN, would take minutes
     table = read_table(
         train_X,
         train_Y,

@@ -83,6 +83,16 @@ def _check_transform(name: str, value: object, kind: type) -> None:
         )
 
 
+def check_copy(train_X: Tensor) -> None:
+    """Raise ``ValueError`` if a copy of the designs does not fit into the memory."""
+    check_memory(
+        f"A copy of `train_X`, of shape {tuple(train_X.shape)},",
+        train_X.numel() * train_X.element_size(),
+        "pass `copy=False`, or fewer rows",
+        train_X.device,
+    )
+
+
 def check_model(name: str, value: object) -> None:
     """Raise ``ValueError`` if ``value`` is no :class:`RoMAModel`."""
     if not isinstance(value, RoMAModel):
@@ -147,12 +157,7 @@ class RoMAModel(ProxyModel):
     ) -> None:
         super().__init__()
         if copy and isinstance(train_X, Tensor):  # it may be a file; before that is read
-            check_memory(
-                f"A copy of `train_X`, of shape {tuple(train_X.shape)},",
-                train_X.numel() * train_X.element_size(),
-                "pass `copy=False`, or fewer rows",
-                train_X.device,
-            )
+            check_copy(train_X)
         check_training_data(train_X, train_Y)
         if not isinstance(input_transform, Encoding):  # of its constant tokens a model sees nothing
             warn_constant_columns(train_X)
