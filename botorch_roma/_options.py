@@ -1,7 +1,8 @@
-"""Options that several commands of ``botorch-roma`` have."""
+"""Options that several commands of ``botorch-roma`` have, and what messages call them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -39,3 +40,20 @@ LauncherName = Annotated[
     str, typer.Option("--launcher", help="processes (of this machine), or ray (a cluster).")
 ]
 PresetName = Annotated[str, typer.Option(help="default, fast, selected, paper or author_code.")]
+
+#: Arguments of the package that have another name on the command line.
+OPTION_OF: dict[str, str] = {
+    "q": "--num",
+    "timeout_sec": "--timeout",
+    "fixed_features": "--fix",
+    "sequences": "--sequence",
+    "categories": "--category",
+    "methods": "--method",
+    "num_seeds": "--seeds",
+}
+
+
+def with_options(message: str) -> str:
+    """A message of the package in the words of the command line: `--num` for `q`."""
+    names = "|".join(OPTION_OF)
+    return re.sub(rf"`({names})\b(?=[`\[])", lambda match: f"`{OPTION_OF[match[1]]}", message)

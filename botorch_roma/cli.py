@@ -33,6 +33,7 @@ from botorch_roma._options import (
     Seed,
     Seeds,
     Workers,
+    with_options,
 )
 from botorch_roma.checkpoint import DEFAULT_INTERVAL
 from botorch_roma.columns import check_once, parse_bounds, parse_fixed
@@ -449,7 +450,9 @@ def _cell(value: Any) -> str:
 
 
 def _show_warning(message: Any, category: type[Warning], *args: Any, **kwargs: Any) -> None:
-    err.print(f"warning: {message}", style="yellow", highlight=False, soft_wrap=True)
+    err.print(
+        f"warning: {with_options(str(message))}", style="yellow", highlight=False, soft_wrap=True
+    )
 
 
 def main() -> None:
@@ -459,7 +462,7 @@ def main() -> None:
     try:
         app()
     except (BotorchError, ValueError, OSError, ModuleNotFoundError) as error:
-        message = str(error)
+        message = with_options(str(error))
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):  # torch has no type
             raise

@@ -378,7 +378,7 @@ def _check_number(
         return
     need = q * check_int("num_restarts", num_restarts, minimum=1)
     what = f"`q` is {q}" if num_restarts == 1 else f"`q` times `num_restarts` is {need}"
-    remedy = "reduce it (`--num`), or pass `raw_samples` in `optimize_options`."
+    remedy = "reduce it, or pass `raw_samples` in `optimize_options`."
     if need > n:
         raise ValueError(
             f"{what}, but there are only the {n} designs of the data to start from; {remedy}"

@@ -211,7 +211,7 @@ class Training:
             enabled=progress,
             shorter=None
             if timeout_sec is not None
-            else "fewer `epochs`, single precision, a time budget (`timeout_sec`, `--timeout`), "
+            else "fewer `epochs`, single precision, a time budget (`timeout_sec`), "
             "the preset `fast`, or `OMP_NUM_THREADS=1` where other work keeps the processor busy",
         )
         for epoch in bar:

@@ -440,14 +440,14 @@ def test_long_sequences_are_cut_on_the_screen(
 
 BAD_TEXTS: list[tuple[list[str], str]] = [
     (["--sequence", "seq"], "The table has no column 'seq'"),
-    (["--sequence", "y"], "`sequences` names the objective 'y'"),
-    (["--sequence", "site", "--fix", "kind=elm"], r"`fixed_features\['kind'\]` .* received 'elm'"),
+    (["--sequence", "y"], "`--sequence` names the objective 'y'"),
+    (["--sequence", "site", "--fix", "kind=elm"], r"`--fix\['kind'\]` .* received 'elm'"),
     (["--sequence", "site", "--fix", "site=11"], "names the sequences 'site'"),
     (["--sequence", "site", "--bounds", "kind=0:1"], r"`bounds\['kind'\]` names a column of texts"),
     (["--sequence", "site", "--encoding", "best"], r"`encoding` must be one of .* received 'best'"),
     (
         ["--ignore", "site", "--encoding", "latent"],
-        "`encoding` is for the columns named in `sequences`",
+        "`encoding` is for the columns named in `--sequence`",
     ),
     ([], "The column 'site' has 6 missing values"),  # "NA" and "null" are not read as texts here
 ]
@@ -479,7 +479,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective z", r"The table has no column 'z'; its columns are \['a', 'b', 'c', 'n', 'y'\]"),
     ("--objective y --ignore z", "no column 'z'"),
     ("--objective y --ignore y", "`ignore` names the objective 'y'"),
-    ("--objective y --num 31", r"`q` is 31, but there are only the 30 designs .*\(`--num`\)"),
+    ("--objective y --num 31", "`--num` is 31, but there are only the 30 designs .* reduce it"),
     ("--objective y --bounds a=nan:1", r"`bounds\['a'\]` must be a finite number, received nan"),
     ("--objective y --bounds a=1:0", r"`bounds\['a'\]` .* lower <= upper, .*\(1\.0, 0\.0\)"),
     ("--objective y --bounds a=1", "`--bounds` must be COLUMN=LOWER:UPPER, received 'a=1'"),
@@ -488,14 +488,14 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --bounds z=0:1", "`bounds` names the column 'z'"),
     ("--objective y --bounds n=0.2:0.8", r"'n' hold no integer: \[0\.2, 0\.8\]"),
     ("--objective y --fix a", "`--fix` must be COLUMN=VALUE, received 'a'"),
-    ("--objective y --fix a=b", r"`fixed_features\['a'\]` must be a finite number, received 'b'"),
-    ("--objective y --fix z=1", "`fixed_features` names the column 'z'"),
-    ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`fixed_features\['a'\]` .* received 7"),
-    ("--objective y --fix n=1.5", r"`fixed_features\['n'\]` must be an integer .* received '1\.5'"),
+    ("--objective y --fix a=b", r"`--fix\['a'\]` must be a finite number, received 'b'"),
+    ("--objective y --fix z=1", "`--fix` names the column 'z'"),
+    ("--objective y --num 3 --fix a=7 --bounds a=0:1", r"`--fix\['a'\]` .* received 7"),
+    ("--objective y --fix n=1.5", r"`--fix\['n'\]` must be an integer .* received '1\.5'"),
     ("--objective y --margin -1", r"`margin` .* received -1\.0"),
     ("--objective y --num 2 --min-distance -1", r"`min_distance` .* above 0, received -1\.0"),
     ("--objective y --preset best", r"`preset` must be one of .* received 'best'"),
-    ("--objective y --timeout 0", r"`timeout_sec` .* received 0\.0"),
+    ("--objective y --timeout 0", r"`--timeout` .* received 0\.0"),
     ("--objective y --device abacus", "`device` must be a device .* received 'abacus'"),
     ("--objective y --out o.xlsx", r"'o\.xlsx' must end in one of .* received '\.xlsx'"),
     ("--objective y --out no/o.csv", r"The folder '.*no' of the output does not exist"),
@@ -508,7 +508,7 @@ BAD_INPUT: list[tuple[str, str]] = [
     ("--objective y --sequence a --sequence a", "`--sequence` names the column 'a' 2 times"),
     ("--objective y --device meta", "`device` must be a device .* received 'meta': .*try 'cpu'"),
     (f"--objective y --seed {10**30}", f"`seed` must be at most {2**62}, received {10**30}"),
-    (f"--objective y --num {10**30}", f"`q` is {10**30}, but there are only the 30 designs"),
+    (f"--objective y --num {10**30}", f"`--num` is {10**30}, but there are only the 30 designs"),
 ]
 
 
@@ -829,7 +829,7 @@ def test_benchmark_bad_input(tmp_path: Path, fail: Any, arguments: list[str], me
     ("arguments", "message"),
     [
         (["run", "branin3"], "`name` must be one of .*'branin2'.* received 'branin3'"),
-        (["run", "branin2", "--method", "magic"], "`methods` must be one of .* received 'magic'"),
+        (["run", "branin2", "--method", "magic"], "`--method` must be one of .* received 'magic'"),
         ([*RUN, "--out", "taken"], r"'taken\.md' exists already"),
         (["run", "tfbind8", "--data-dir", "nowhere"], "nowhere"),
     ],
