@@ -1,6 +1,6 @@
 """What sequences are for the proxy: one-hot, logits, latents, latents encoded anew.
 
-    python benchmarks/encodings.py tfbind8 --seeds 8
+    python benchmarks/sequence_encodings.py tfbind8 --seeds 8
 
 Prints a Markdown table and, with --output DIR, writes it there with the runs behind it. Stage 1 and
 stage 2 are those of `fast` throughout; the oracle scores each finished batch once.
