@@ -235,10 +235,10 @@ def draw_factors(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
                 ]
                 axis.plot(range(len(values)), points, style, color=f"C{k}")
         axis.set(title=factor)
-        axis.set_xticks(
-            range(len(values)),
-            [f"[{v}]" if v == DEFAULTS[factor] else f"{v}" for v in values],
-        )
+        names = ["none" if v is None else f"{v:g}" for v in values]
+        default = values.index(DEFAULTS[factor])
+        names[default] = f"[{names[default]}]"
+        axis.set_xticks(range(len(values)), names)
     for k, task in enumerate(tasks):
         panels[-1].plot([], [], "o-", color=f"C{k}", label=task)
     panels[-1].plot([], [], "ko-", label="adaptation radius 0.05")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,14 @@ if TYPE_CHECKING:
 
 #: Known designs, the closest by a rough measure, to which the distance is taken exactly.
 NUM_CLOSE: int = 4
+
+#: Names that ``fit_options`` and ``model_options`` may hold: those that `propose` does not give.
+FIT_OPTIONS: set[str] = {*inspect.signature(fit_roma_model).parameters} - {"model"}
+MODEL_OPTIONS: set[str] = {*inspect.signature(RoMAModel).parameters} - {
+    "train_X",
+    "train_Y",
+    "input_transform",
+}
 
 
 def propose(
@@ -358,13 +366,8 @@ def _far_unit(points: Tensor) -> float:
 
 def _check_options(fit: Any, model: Any, optimize: Any, encoding: Any) -> None:
     """Refuse options that are none, and names that nobody knows."""
-    functions: dict[str, tuple[Any, Callable[..., Any], str]] = {
-        "fit_options": (fit, fit_roma_model, "model"),
-        "model_options": (model, RoMAModel, "train_X train_Y input_transform outcome_transform"),
-    }
-    for name, (given, function, taken) in functions.items():
-        known = set(inspect.signature(function).parameters) - set(taken.split())
-        check_mapping(name, given, known)
+    check_mapping("fit_options", fit, FIT_OPTIONS)
+    check_mapping("model_options", model, MODEL_OPTIONS)
     check_mapping("optimize_options", optimize)  # its names are known to `check_options`
     check_mapping("encoding_options", encoding)
 

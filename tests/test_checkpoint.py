@@ -40,7 +40,7 @@ class TestFile:
         def key() -> Any:
             raise AssertionError
 
-        with open_checkpoint(None, -1.0, CPU, key) as file:
+        with open_checkpoint(None, 1.0, CPU, key) as file:
             assert file is None
 
     def test_what_is_saved_comes_back(self, tmp_path: Path) -> None:

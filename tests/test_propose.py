@@ -916,8 +916,8 @@ BAD_INPUT: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"optimize_options": {"sequential": True}}, UnsupportedError, "`sequential` is not supp"),
     ({"optimize_options": {"rdius": 1.0}}, UnsupportedError, r"Unknown arguments \['rdius'\]"),
     ({"fit_options": {"lr": 0.0}}, ValueError, r"`lr` .* received 0\.0"),
-    ({"fit_options": {"epoch": 1}}, TypeError, "unexpected keyword argument 'epoch'"),
-    ({"model_options": {"width": 1}}, TypeError, "unexpected keyword argument 'width'"),
+    ({"fit_options": {"epoch": 1}}, ValueError, r"`fit_options` has unknown keys \['epoch'\]"),
+    ({"model_options": {"width": 1}}, ValueError, r"`model_options` has unknown .*'width'"),
     (
         {
             "optimize_options": {
