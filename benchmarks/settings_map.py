@@ -280,7 +280,8 @@ def draw(
     tasks = [*dict.fromkeys(scores["task"])]
     draw_factors(scores, tasks).savefig(out / "factors.png", dpi=110)
     draw_updates(scores, tasks).savefig(out / "updates.png", dpi=110)
-    lines = [f"| changed | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
+    lines = ["# One setting changed at a time: best / median of 128", ""]
+    lines += [f"| changed | {' | '.join(tasks)} |", f"|---|{'---|' * len(tasks)}"]
     for row in ROWS:
         changes = {k: v for k, v in row.items() if k != "updates"}
         name = ", ".join(f"{k} {v:g}" for k, v in changes.items())

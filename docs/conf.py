@@ -26,6 +26,7 @@ include_patterns = [
     "benchmarks/results/README.md",
     "benchmarks/results/compiled.md",
     "benchmarks/results/cuda_graphs.md",
+    "benchmarks/results/settings_map/table.md",
     "benchmarks/results/speed_calibration.md",
     "benchmarks/results/speed_cpu.md",
     "benchmarks/results/speed_gpu.md",
