@@ -262,8 +262,10 @@ def draw_updates(scores: pd.DataFrame, tasks: Sequence[str]) -> Figure:
             axis.plot(mean.index, mean["best"], ":", color=f"C{k}", lw=1)
         axis.axvline(SHORT, color="grey", lw=0.5)
         axis.set(title=task, xlabel="update")
-    lines, names = panels[-1].get_legend_handles_labels()
-    figure.legend(lines, names, title="adaptation radius", loc="outside right", frameon=False)
+    handles, labels = panels[-1].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, title="adaptation radius", loc="outside right center", frameon=False
+    )
     figure.supylabel("median (best dotted) of 128")
     return figure
 
