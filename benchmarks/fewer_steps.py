@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
+from unittest import mock
 
 import torch
 import typer
@@ -50,11 +51,8 @@ def recorded() -> Iterator[list[Tensor]]:
         objectives.append(result[0])
         return result
 
-    inner_loop.adaptation_gradient = gradient
-    try:
+    with mock.patch.object(inner_loop, "adaptation_gradient", gradient):
         yield objectives
-    finally:
-        inner_loop.adaptation_gradient = original
 
 
 def never_lowered(objectives: list[Tensor], steps: int) -> float:
