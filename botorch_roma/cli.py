@@ -184,13 +184,12 @@ def propose(
                     proposal.to_html(page, data=str(data), warnings=noted, force=force)
                 except OSError as error:
                     raise OSError(f"{error} The designs are in {str(output)!r}.") from error
-    summary = proposal.summary()
     if as_json:
         named = {"sequences": sequence, "categories": category, "ignore": ignore}
         given = {"data": str(data)} | {name: columns or [] for name, columns in named.items()}
         where = {"out": str(output), "html": page and str(page)}
-        summary |= {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
-        typer.echo(json.dumps(summary))
+        about = {**where, **given, "warnings": noted, "candidates": table.to_dict("records")}
+        typer.echo(json.dumps(proposal.summary() | about))
         return
     best_rows = table.head(5)
     title = f"best {len(best_rows)} of {len(table)} proposals for {objective!r}"

@@ -14,6 +14,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Below this rank correlation the command and the page say that the proxy has learnt little.
+LOW_CORRELATION: float = 0.2
+
 
 @dataclass
 class FitHistory:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from botorch_roma.fit import FitHistory
+from botorch_roma.history import LOW_CORRELATION
 from botorch_roma.latent import ColumnEncoding, Encoding, LatentSpace
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.selection import Selection
-from botorch_roma.table import PREDICTED, Table
+from botorch_roma.table import KNOWN_DISTANCE, PREDICTED, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,8 +206,6 @@ def describe(proposal: Proposal) -> list[str]:
     What speaks against the proposals is said here as well, for who looks at no page: a training
     that the time budget cut short, a proxy that has learnt little, proposals that are known.
     """
-    from botorch_roma.page.html import KNOWN_DISTANCE, LOW_CORRELATION
-
     lines = [
         f"{share:.1%} of held-out sequences of {column!r} come back from its latent space"
         for column, share in proposal.reconstruction.items()

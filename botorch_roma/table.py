@@ -37,6 +37,9 @@ PREDICTED: dict[str, str] = {
     "distance": "distance",
 }
 
+#: A design that is no farther from a known one is that one, but for rounding.
+KNOWN_DISTANCE: float = 1e-6
+
 
 @dataclass(frozen=True)
 class Column:

@@ -8,7 +8,7 @@ import math
 import operator
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -77,15 +77,15 @@ def check_callable(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be a function or None, received {value!r}.")
 
 
-def check_mapping(name: str, value: Any, known: Iterable[str] | None = None) -> None:
+def check_mapping(name: str, value: Any, known: Collection[str] | None = None) -> None:
     """Raise ``ValueError`` if ``value`` is neither None nor a mapping, or has a key not known."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError(f"`{name}` must map names to values, received {value!r}.")
-    names = sorted(known or [])
-    unknown = [key for key in value or () if known is not None and key not in names]
+    unknown = [] if known is None else [key for key in value or () if key not in known]
     if unknown:
         raise ValueError(
-            f"`{name}` has unknown keys {unknown}; known are {names}, correct or leave them out."
+            f"`{name}` has unknown keys {unknown}; known are {sorted(known or ())}, correct or "
+            "leave them out."
         )
 
 

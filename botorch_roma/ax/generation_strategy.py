@@ -30,7 +30,7 @@ from botorch_roma.fit import fit_roma_model
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
 from botorch_roma.presets import get_preset
-from botorch_roma.validation import check_choice, check_int
+from botorch_roma.validation import check_choice, check_int, check_mapping
 
 Variant = Literal["roma", "roma_then_gp", "roma_and_gp"]
 
@@ -211,9 +211,7 @@ def _gp_spec(max_rows: int, seed: int) -> GeneratorSpec:
 def _check_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as storable primitives; raises for unknown names."""
     known = set(inspect.signature(TARGETS[name]).parameters) - {"self"} - RESERVED[name]
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ValueError(f"`{name}` has unknown keys {unknown}; known are {sorted(known)}.")
+    check_mapping(name, options, known)
     return {key: _primitive(f"{name}[{key!r}]", value) for key, value in options.items()}
 
 

@@ -12,11 +12,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from botorch_roma.files import check_output, write_atomically
+from botorch_roma.history import LOW_CORRELATION
 from botorch_roma.page import figures
 from botorch_roma.page.figures import count
 from botorch_roma.page.inputs import MAX_AXES, MAX_LINES, MAX_PANELS, heights, panels, parallel
 from botorch_roma.page.run import Run
-from botorch_roma.table import PREDICTED, Column
+from botorch_roma.table import KNOWN_DISTANCE, PREDICTED, Column
 from botorch_roma.validation import check_choice
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ MAX_FIXED: int = 20
 
 #: Columns of sequences that get a heat map.
 MAX_HEAT_MAPS: int = 4
-
-#: A proposal that is no farther from a known design is one, but for rounding.
-KNOWN_DISTANCE: float = 1e-6
-
-#: Below this rank correlation the page says that the proxy has learnt little.
-LOW_CORRELATION: float = 0.2
 
 #: The browser itself refuses to load anything.
 POLICY: str = (
