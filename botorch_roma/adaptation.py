@@ -138,8 +138,7 @@ class Adaptation:
         groups = self.weights.mean.bias.shape[0] // s  # of candidates: more than one where joined
         points = Z.view(groups if self.shared else b, -1, Z.shape[-1])  # C x N x d
         labels = pseudo_label.reshape(-1, points.shape[1])  # S * C x N
-        basis, weights = self._reduce(points)
-        inputs = points.repeat(s, 1, 1) if basis is None else basis.coordinates(points)
+        basis, inputs, weights = self._reduce(points)
         previous = self._previous(len(inputs), basis)
         if self.replay and not (self.shared and basis is not None):  # the weights stay in place
             adapted, self._latest = self._recorder(
@@ -218,19 +217,20 @@ class Adaptation:
             return d > 1.25 * (h + num_points)
         return self.first_layer == "reduced"
 
-    def _reduce(self, points: Tensor) -> tuple[InputBasis | None, StackedWeights]:
-        r"""Basis for ``C x N x d`` points and the fitted weights in its coordinates."""
+    def _reduce(self, points: Tensor) -> tuple[InputBasis | None, Tensor, StackedWeights]:
+        r"""Basis for ``C x N x d`` points, the points and the fitted weights in its coordinates."""
+        num_networks = self.model.network.num_networks
         if not self._use_reduced(points.shape[1]):
-            return None, self.weights
+            return None, points.repeat(num_networks, 1, 1), self.weights
         first = self.weights.hidden[0].weight
         if self.shared:
             basis = _joint_basis(first, points)
-            return basis, self._in_span(basis.shared, 0)
+            return basis, basis.coordinates(points), self._in_span(basis.shared, 0)
         if self._own_span is None:
             span = torch.linalg.qr(first.mT).Q
             self._own_span = span, self._in_span(span, 1)
         span, weights = self._own_span
-        return _own_basis(span, points, self.model.network.num_networks), weights
+        return *_own_basis(span, points, num_networks), weights
 
     def _in_span(self, span: Tensor, num_own: int) -> StackedWeights:
         r"""The fitted weights in the coordinates of ``S x d x r``, and of ``num_own`` beside it."""
@@ -241,17 +241,26 @@ class Adaptation:
         )
 
 
-def _own_basis(shared: Tensor, points: Tensor, num_networks: int) -> InputBasis:
-    r"""The part of each candidate outside of the shared span, normalised, as its own direction."""
-    points = points.repeat(num_networks, 1, 1).view(len(shared), -1, points.shape[-1])
-    residual = points  # S x B x d
-    for _ in range(2):  # the second pass removes what rounding left in the span
-        residual = residual - (residual @ shared) @ shared.mT
-    length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
-    scale = torch.linalg.vector_norm(points, dim=-1, keepdim=True)
+def _own_basis(shared: Tensor, points: Tensor, num_networks: int) -> tuple[InputBasis, Tensor]:
+    r"""The part of each candidate outside of the shared span, normalised, as its own direction.
+
+    And the candidates' coordinates in this basis, ``S * C x 1 x (r + 1)``, which fall out of it.
+    """
+    points = points.repeat(num_networks, 1, 1).view(len(shared), -1, points.shape[-1])  # S x C x d
+    common = points @ shared
+    residual = torch.baddbmm(points, common, shared.mT, alpha=-1.0)
+    scale, length = (torch.linalg.vector_norm(t, dim=-1, keepdim=True) for t in (points, residual))
+    # What rounding has left in the span matters where little is left; a GPU is not asked.
+    if points.is_cuda or bool((length < 0.1 * scale).any()):
+        left = residual @ shared
+        residual.baddbmm_(left, shared.mT, alpha=-1.0)
+        length = torch.linalg.vector_norm(residual, dim=-1, keepdim=True)
+        common = common + left
     inside = length <= 100.0 * torch.finfo(points.dtype).eps * scale
-    own = torch.where(inside, torch.zeros_like(residual), residual / length)
-    return InputBasis(shared, own.reshape(-1, own.shape[-1], 1))
+    own = residual.mul_(torch.where(inside, torch.zeros_like(length), 1.0 / length))
+    coordinates = torch.cat([common, length.masked_fill(inside, 0.0)], dim=-1)
+    basis = InputBasis(shared, own.reshape(-1, own.shape[-1], 1))
+    return basis, coordinates.reshape(-1, 1, coordinates.shape[-1])
 
 
 def _joint_basis(first_weight: Tensor, points: Tensor) -> InputBasis:

@@ -38,8 +38,7 @@ from botorch_roma.network import (
     Activation,
     StackedWeights,
     affine,
-    soft_bound_log_std,
-    soft_bound_log_std_derivative,
+    soft_bound_log_std_and_slope,
 )
 
 Loss = Literal["nll", "squared_error"]
@@ -88,18 +87,17 @@ def head_gradient(
             return residual.square(), 2.0 * residual, None
         weighed = residual / (1.0 + noise_variance)
         return residual * weighed, 2.0 * weighed, None
-    log_std = soft_bound_log_std(raw_log_std)
+    log_std, log_std_slope = soft_bound_log_std_and_slope(raw_log_std)
     if noise_variance is not None:
         head = torch.exp(2.0 * log_std)
         total = head + noise_variance
         scaled = residual / total
         squared = residual * scaled
-        slope = (1.0 - squared) * (head / total) * soft_bound_log_std_derivative(raw_log_std)
+        slope = (1.0 - squared) * (head / total) * log_std_slope
         return 0.5 * (squared + torch.log(total)), scaled, slope
     scaled = residual * torch.exp(-2.0 * log_std)
     squared = residual * scaled
-    slope = (1.0 - squared) * soft_bound_log_std_derivative(raw_log_std)
-    return 0.5 * squared + log_std, scaled, slope
+    return 0.5 * squared + log_std, scaled, (1.0 - squared) * log_std_slope
 
 
 def training_loss(
@@ -154,7 +152,7 @@ def training_gradient(
     first: Tensor | None = None,
     conservatism: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    r"""Mean training loss of each network and its gradient in all weights.
+    r"""Training loss of each network, whose mean over the points counts, and its gradient.
 
     Args:
         weights: The weights of ``S`` networks.
@@ -163,14 +161,14 @@ def training_gradient(
         Y: Standardised targets, ``S x N``.
         loss: See :func:`training_loss`.
         activation: The activation function.
-        out: Tensors that receive the gradient, shaped as ``weights``.
+        out: Tensors that receive the gradient in all weights, shaped as ``weights``.
         noise_variance: Known variance of the noise in ``Y``, ``S x N``.
         first: What the first activation is applied to, a line for each of ``Z``, where it is known.
             The weight of the first layer is not looked at then, and receives no gradient.
         conservatism: Weight of the penalty of :mod:`botorch_roma.conservative`.
 
     Returns:
-        The loss, shape ``S``, and its gradient in ``first``.
+        The loss of each point, ``S x N``, and the gradient of its mean in ``first``.
     """
     h, slopes = [Z], []
     for i, layer in enumerate(weights.hidden):
@@ -202,7 +200,7 @@ def training_gradient(
         torch.sum(e, dim=1, out=out.hidden[i].bias)
         if i > 0:
             back = torch.bmm(e, weights.hidden[i].weight)
-    return value.mean(dim=-1), e
+    return value, e
 
 
 def adaptation_gradient(
@@ -261,19 +259,27 @@ def adaptation_gradient(
     back = r * weights.mean.weight
     factors: list[LayerFactors | None] = [
         LayerFactors(
-            torch.cat([torch.ones_like(r), r], dim=1), torch.cat([p[-1], h[-1]], dim=1), r.sum(1)
+            torch.cat([torch.ones_like(r), r], dim=1),
+            torch.cat([p[-1], h[-1]], dim=1),
+            sum_of_points(r),
         ),
         None,
     ]
     if d_raw is not None:
         s = (d_raw * (alpha / n)).unsqueeze(-1)
         back = back + s * weights.log_std.weight
-        factors[1] = LayerFactors(s, h[-1], s.sum(1))
+        factors[1] = LayerFactors(s, h[-1], sum_of_points(s))
     for i in range(len(hidden) - 1, -1, -1):
         e = torch.addcmul(curvatures[i], back, slopes[i])
         left = torch.cat([deltas[i], e], dim=1)
-        factors.insert(0, LayerFactors(left, torch.cat([p[i], h[i]], dim=1), e.sum(1)))
+        right = torch.cat([p[i], h[i]], dim=1)
+        factors.insert(0, LayerFactors(left, right, sum_of_points(e)))
         if i > 0:
             back = hidden[i].transposed(e)
     objective = (norm.squeeze(-1) + alpha * value).mean(dim=-1)
     return objective, factors
+
+
+def sum_of_points(gradient: Tensor) -> Tensor:
+    r"""``S x N x out -> S x out``; a sum over one point would be a copy."""
+    return gradient.squeeze(1) if gradient.shape[1] == 1 else gradient.sum(dim=1)

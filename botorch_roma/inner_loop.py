@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from botorch_roma.closed_form import LayerFactors, Loss, adaptation_gradient
+from botorch_roma.closed_form import LayerFactors, Loss, adaptation_gradient, sum_of_points
 from botorch_roma.limits import check_memory
 from botorch_roma.network import Activation, AnyLayer, FactoredLayer, Layer, StackedWeights
 from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
@@ -238,9 +238,11 @@ def _move_(
     """
     for i, move in enumerate(moves):
         layer = layers[i]
-        layer.bias.add_(move.bias.sum(dim=1))
+        layer.bias.add_(sum_of_points(move.bias))
         if isinstance(layer, FactoredLayer):
             layers[i] = _extended(layer, rows[i], 2 * step, move.left, move.right)
+        elif move.weight is None and move.left.shape[1] == 1:
+            layer.weight.addcmul_(move.left.mT, move.right)
         elif move.weight is None:
             layer.weight.baddbmm_(move.left.mT, move.right)
         else:

@@ -46,7 +46,10 @@ class Activation(NamedTuple):
 
 
 def _softplus(z: Tensor) -> tuple[Tensor, Tensor]:
-    return F.softplus(z), torch.sigmoid(z)
+    # softplus(z) = z - log(sigmoid(z)), at half the cost of log1p(exp(z)); -80 is 0 to any digit
+    z = z.clamp_min(-80.0)
+    slope = torch.sigmoid(z)
+    return torch.sub(z, torch.log(slope)), slope
 
 
 def _softplus_curvature(z: Tensor, value: Tensor, slope: Tensor) -> Tensor:
@@ -206,10 +209,11 @@ def soft_bound_log_std(raw: Tensor) -> Tensor:
     return MIN_LOG_STD + F.softplus(upper - MIN_LOG_STD)
 
 
-def soft_bound_log_std_derivative(raw: Tensor) -> Tensor:
-    r"""Derivative of :func:`soft_bound_log_std`."""
-    upper = MAX_LOG_STD - F.softplus(MAX_LOG_STD - raw)
-    return torch.sigmoid(MAX_LOG_STD - raw) * torch.sigmoid(upper - MIN_LOG_STD)
+def soft_bound_log_std_and_slope(raw: Tensor) -> tuple[Tensor, Tensor]:
+    r"""As :func:`soft_bound_log_std`, and its derivative."""
+    below = MAX_LOG_STD - raw
+    above = (MAX_LOG_STD - MIN_LOG_STD) - F.softplus(below)
+    return F.softplus(above) + MIN_LOG_STD, torch.sigmoid(below).mul_(torch.sigmoid(above))
 
 
 def affine(layer: AnyLayer, h: Tensor) -> Tensor:

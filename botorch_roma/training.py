@@ -53,6 +53,10 @@ PREDICTED_ROWS: int = 8192
 #: Mean and deviation of predictions are taken of so many rows at most, evenly spread.
 MAX_PREDICTED_ROWS: int = 65_536
 
+#: A coefficient for each single weight is looked up for so many of them at most on a CPU: one call
+#: instead of one a tensor, but a slow one.
+MAX_LOOKED_UP: int = 32_768
+
 
 class _Validation(NamedTuple):
     """Rows to watch the training of a model on, and which of its rows are held out."""
@@ -365,11 +369,12 @@ class Training:
             for _ in range(self.num_ascent_steps):
                 self._gradient(Z, T, V)
                 coefficients = step_coefficients(lengths, self._gradient_norms())
-                self.perturbed.addcmul_(self.gradient, self._per_weight(coefficients))
+                self._ascend(coefficients)
             loss, _ = self._gradient(Z, T, V)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
-        self.gradient.mul_(self._per_weight(clip))
-        return loss
+        for gradient, factors in zip(self.gradient_views.tensors(), clip, strict=True):
+            gradient.mul_(_beside(gradient, factors))
+        return loss.mean(dim=-1)
 
     def _use_reduced(self, num_points: int) -> bool:
         width, d = self.shapes[0]
@@ -385,7 +390,7 @@ class Training:
         where ``e`` is the gradient in what the first activation is applied to. Exact.
         """
         weight, bias, *_ = self.perturbed_views.hidden[0]
-        size, gradients = self.shapes[0].numel(), [*self.gradient_views.tensors()]
+        gradients = [*self.gradient_views.tensors()]
         gram, product = torch.bmm(Z, Z.mT), torch.bmm(Z, weight.mT)
         for _ in range(self.num_ascent_steps):
             _, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
@@ -394,8 +399,7 @@ class Training:
             norms = torch.cat([norm.unsqueeze(0), stacked_norms(gradients[1:])])
             coefficients = step_coefficients(lengths, norms)
             product.addcmul_(moved, coefficients[0].view(-1, 1, 1))
-            rest = self._per_weight(coefficients, start=size)
-            self.perturbed[:, size:].addcmul_(self.gradient[:, size:], rest)
+            self._ascend(coefficients, first=1)
         loss, e = self._gradient(Z, T, V, first=product + bias.unsqueeze(1))
         torch.bmm(e.mT, Z, out=gradients[0])
         return loss
@@ -418,9 +422,16 @@ class Training:
     def _gradient_norms(self) -> Tensor:
         return stacked_norms(self.gradient_views.tensors())
 
-    def _per_weight(self, per_tensor: Tensor, start: int = 0) -> Tensor:
-        r"""``T x S`` factors as ``S x P`` factors of the flat weights, from ``start`` on."""
-        return per_tensor.mT.index_select(1, self.segments[start:])
+    def _ascend(self, coefficients: Tensor, first: int = 0) -> None:
+        r"""Move all tensors from ``first`` on along their gradients; coefficients ``T x S``."""
+        start = sum(shape.numel() for shape in self.shapes[:first])
+        flat, gradient = self.perturbed[:, start:], self.gradient[:, start:]
+        if flat.is_cuda or flat.numel() <= MAX_LOOKED_UP:
+            flat.addcmul_(gradient, coefficients.mT.index_select(1, self.segments[start:]))
+            return
+        views = zip(self.perturbed_views.tensors(), self.gradient_views.tensors(), strict=True)
+        for (t, g), c in list(zip(views, coefficients, strict=True))[first:]:
+            t.addcmul_(g, _beside(g, c))
 
     def _predict(self, m: int) -> tuple[Tensor, Tensor]:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
@@ -472,6 +483,11 @@ class Training:
             for parameter, value in pairs:
                 parameter.copy_(value)
             model.fitted.fill_(True)
+
+
+def _beside(tensor: Tensor, per_network: Tensor) -> Tensor:
+    r"""Numbers of shape ``S``, to be multiplied with an ``S x ...`` tensor."""
+    return per_network.view(-1, *[1] * (tensor.dim() - 1))
 
 
 def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:

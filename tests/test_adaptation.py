@@ -272,6 +272,24 @@ class TestFirstLayer:
             assert mean.dtype == torch.float32
             torch.testing.assert_close(mean.double(), expected, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize("outside", [1.0, 1e-3, 1e-9, 0.0])
+    def test_basis_is_orthonormal_however_near_the_span(self, outside: float) -> None:
+        model = make_model(d=9)
+        inside = (in_the_row_space(model, 4) - model.x_mean) / model.x_std
+        Z = inside + outside * draw(4, 9, seed=5)
+        adapted = Adaptation(model, first_layer="reduced")(Z, torch.zeros(1, 4).double())
+        basis = adapted.basis
+        assert basis is not None
+        axes = torch.cat([basis.shared.expand(4, -1, -1), basis.own], dim=-1)
+        gram = axes.mT @ axes
+        expected = torch.eye(gram.shape[-1], dtype=Z.dtype)
+        if outside == 0.0:  # there is no direction of its own
+            expected[-1, -1] = 0.0
+        torch.testing.assert_close(gram, expected.expand_as(gram), rtol=0.0, atol=1e-13)
+        back = (axes @ basis.coordinates(Z.unsqueeze(1)).mT).squeeze(-1)
+        torch.testing.assert_close(back, Z)
+
+
 
 @pytest.mark.parametrize("mode", MODES)
 def test_early_stop(mode: Any) -> None:

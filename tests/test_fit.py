@@ -296,7 +296,8 @@ def worst_loss(model: RoMAModel, radius: float, num_steps: int = 10) -> tuple[fl
         factors = step_coefficients(lengths, stacked_norms(out.tensors()))
         for t, g, c in zip(weights.tensors(), out.tensors(), factors, strict=True):
             t += g * c.view(-1, *[1] * (g.dim() - 1))
-    return plain.item(), training_gradient(weights, Z, T, out=out, **options)[0].item()
+    worst, _ = training_gradient(weights, Z, T, out=out, **options)
+    return plain.mean().item(), worst.mean().item()
 
 
 QUIET: dict[str, Any] = {
