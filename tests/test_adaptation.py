@@ -290,7 +290,6 @@ class TestFirstLayer:
         torch.testing.assert_close(back, Z)
 
 
-
 @pytest.mark.parametrize("mode", MODES)
 def test_early_stop(mode: Any) -> None:
     """In plain inputs and in the reduced first layer alike, and not without being asked for."""
