@@ -66,12 +66,12 @@ class Proposal:
     fixed_features: dict[int, float]
     bounds: Tensor
     encoding: Encoding | None
+    seconds: float
     selection: Selection | None = None
     minimize: bool = False
     seed: int = 0
     preset: str = "default"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seconds: float = math.nan
 
     @property
     def columns(self) -> list[str]:
@@ -111,7 +111,6 @@ class Proposal:
     def summary(self) -> dict[str, Any]:
         """What can be said of the run in one line each, ready for JSON; times in seconds."""
         measured = self.table.Y
-        correlation = self.history.rank_correlation[-1]
         seconds = {"fit": self.history.seconds[-1], "total": self.seconds}
         summary: dict[str, Any] = {
             "num": len(self.candidates),
@@ -123,7 +122,7 @@ class Proposal:
             "median_predicted": float(self.mean.median()),
             "median_distance": float(self.distance.median()),
             "median_spacing": float(self.spacing.median()) if len(self.spacing) > 1 else None,
-            "rank_correlation": None if math.isnan(correlation) else correlation,  # NaN is no JSON
+            "rank_correlation": self.history.rank_correlation[-1],
             "held_out": len(self.history.validation_indices),
             "seed": self.seed,
             "preset": self.preset,

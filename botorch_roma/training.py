@@ -450,15 +450,17 @@ class Training:
         shape = (self.members, self.outputs, -1)
         return mean.view(shape), raw.view(shape)
 
-    def _validate(self, m: int) -> tuple[Tensor, float]:
+    def _validate(self, m: int) -> tuple[Tensor, float | None]:
         r"""Loss of each network of a model on its held-out rows, and the ensemble's correlation."""
         mean, raw = self._predict(m)
         _, T, V, _ = self.validation[m]
         targets, noise = (None if t is None else t.mT.expand_as(mean) for t in (T, V))
         assert targets is not None
         value, _, _ = training_loss(mean, raw, targets, self.loss, noise)
-        scores = [rank_correlation(p, t) for p, t in zip(mean.mean(dim=0), T.mT, strict=True)]
-        return value.mean(dim=-1).flatten(), sum(scores) / len(scores)
+        pairs = zip(mean.mean(dim=0), T.mT, strict=True)
+        scores = [score for p, t in pairs if (score := rank_correlation(p, t)) is not None]
+        correlation = sum(scores) / len(scores) if len(scores) == self.outputs else None
+        return value.mean(dim=-1).flatten(), correlation
 
     def _variance_scale(self, m: int) -> Tensor:
         r"""Factor of the head variance that calibrates each output on the held-out rows."""

@@ -454,7 +454,12 @@ class TestHistory:
         assert history.validation_loss[-1] == pytest.approx(loss.mean().item())
         predictions = model.posterior(model.train_X[rows]).mean
         expected = [rank_correlation(p, t) for p, t in zip(predictions.T, T.T, strict=True)]
-        assert history.rank_correlation[-1] == pytest.approx(sum(expected) / 2)
+        assert history.rank_correlation[-1] == pytest.approx(sum(filter(None, expected)) / 2)
+
+    def test_rank_correlation_of_a_single_row_is_none(self) -> None:
+        history = fit(make_model(2), num_validation=1)
+        assert history.rank_correlation == [None] * 3
+        assert history.to_frame()["rank_correlation"].isna().all()
 
     def test_frame(self) -> None:
         history = fit(make_model())

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -28,5 +26,5 @@ def test_ties_share_their_rank() -> None:
 
 
 def test_constant() -> None:
-    assert math.isnan(rank_correlation(torch.ones(5), draw(5)))
-    assert math.isnan(rank_correlation(draw(1), draw(1)))
+    assert rank_correlation(torch.ones(5), draw(5)) is None
+    assert rank_correlation(draw(1), draw(1)) is None

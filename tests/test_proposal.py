@@ -79,10 +79,10 @@ def test_predictions_on_the_way(
 
 @pytest.mark.parametrize(
     ("correlation", "end"),
-    [(0.2, "0.200"), (0.199, "chance"), (-0.5, "chance"), (float("nan"), "chance")],
+    [(0.2, "0.200"), (0.199, "chance"), (-0.5, "chance"), (None, "chance")],
 )
 def test_a_proxy_that_has_learnt_little_is_told(
-    frame: pd.DataFrame, make: Make, correlation: float, end: str
+    frame: pd.DataFrame, make: Make, correlation: float | None, end: str
 ) -> None:
     proposal = make(frame, "y")
     proposal.history.rank_correlation[-1] = correlation

@@ -61,6 +61,8 @@ def visit(page: Path, folder: Path) -> tuple[dict[str, Any], list[str]]:
     assert BROWSER is not None
     command = [
         *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"),
+        # nothing is to be looked up in the network
+        *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
         *(f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"),
         page.as_uri(),
     ]
