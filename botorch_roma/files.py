@@ -82,6 +82,33 @@ def check_output(path: Path, *, force: bool = False, inputs: Sequence[Path] = ()
     return path
 
 
+def check_input(path: Path, name: str | None = None) -> int:
+    """Check that there is a file to read.
+
+    Args:
+        path: The file.
+        name: The argument that names it, where that is not plain.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    what = f"There is no file {str(path)!r}" + ("" if name is None else f" (`{name}`)")
+    try:
+        size = path.stat().st_size
+    except OSError as error:  # links in a circle, a name that is too long, a folder that is closed
+        raise FileNotFoundError(
+            f"{what} to read ({error.strerror}); check the name and the folder."
+        ) from error
+    if path.is_dir():
+        raise FileNotFoundError(f"{what}, it is a folder; name a file.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{what}; check the name and the folder.")
+    return size
+
+
 def check_apart(*paths: Path | None) -> None:
     """Raise ``FileExistsError`` if two of the files to write are one, by a link for instance."""
     for one, other in itertools.combinations([p for p in paths if p is not None], 2):
@@ -172,17 +199,7 @@ def read_frame(path: Path, *, texts: Sequence[str] = ()) -> pd.DataFrame:
         ValueError: If its suffix is unknown, or it does not fit into the memory.
     """
     suffix = check_suffix(path)
-    try:
-        size = path.stat().st_size
-    except OSError as error:  # links in a circle, a name that is too long, a folder that is closed
-        raise FileNotFoundError(
-            f"There is no file {str(path)!r} to read ({error.strerror}); check the name and the "
-            "folder."
-        ) from error
-    if path.is_dir():
-        raise FileNotFoundError(f"There is no file {str(path)!r}, it is a folder; name a file.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")
+    size = check_input(path)
     if size == 0:
         raise InputDataError(f"The table {str(path)!r} is empty (0 bytes); export it again.")
     try:

@@ -19,7 +19,7 @@ import torch
 from botorch.exceptions import InputDataError
 from torch import Tensor
 
-from botorch_roma.files import check_output, write_atomically
+from botorch_roma.files import check_input, check_output, write_atomically
 from botorch_roma.validation import check_choice
 
 #: Numbers of a Parquet file that are decoded at once.
@@ -85,8 +85,7 @@ def map_parquet(
 
     path = Path(path)
     check_choice("dtype", str(dtype), map(str, _DTYPES))
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check its name.")
+    check_input(path)
     output = check_output(Path(folder) / f"{path.stem}.npy", force=force)
     try:
         with pq.ParquetFile(path) as file:
@@ -160,8 +159,7 @@ def temporary_table(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _map(name: str, path: Path) -> Tensor:
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r} (`{name}`); check its name.")
+    check_input(path, name)
     try:
         # copy on write: torch takes no read-only arrays, and the file stays as it is
         array = np.load(path, mmap_mode="c", allow_pickle=False)

@@ -13,7 +13,7 @@ import torch
 from botorch.exceptions.errors import ModelFittingError
 from torch import Tensor
 
-from botorch_roma.files import write_atomically
+from botorch_roma.files import check_input, write_atomically
 from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.sealed import Kind, seal, unseal
 
@@ -67,8 +67,7 @@ def load_weights(model: RoMAModel, path: str | Path) -> None:
     """
     check_model("model", model)
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")
+    check_input(path)
     stored = _read(path, model.train_X.device)
     own, found = _architecture(model), stored["architecture"]
     for name, value in own.items():

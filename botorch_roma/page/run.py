@@ -18,7 +18,7 @@ from botorch.exceptions import InputDataError
 from torch import Tensor
 
 from botorch_roma.chunks import column_std
-from botorch_roma.files import read_frame
+from botorch_roma.files import check_input, read_frame
 from botorch_roma.table import PREDICTED, Column, Table, read_table
 
 #: Known designs that proposals are compared with, at least.
@@ -168,8 +168,7 @@ class Run:
 
 def read_summary(path: Path) -> dict[str, Any] | None:
     """The JSON object of a run; None where the file holds something else, such as a store."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}; check the name and the folder.")
+    check_input(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
