@@ -194,6 +194,40 @@ def _kind(model: RoMAModel) -> tuple[Any, ...]:
     return (X.shape[0], sizes, network.activation_name, noisy, str(X.dtype), str(X.device))
 
 
+def check_fit_options(options: Mapping[str, Any]) -> None:
+    r"""Check all options of :func:`fit_roma_model` that can be checked without a model.
+
+    Args:
+        options: Options by name, defaults included.
+
+    Raises:
+        ValueError: For one that is out of its range.
+        UnsupportedError: For a penalty with a loss that it does not go with.
+    """
+    for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer), ("keep", Keep)):
+        check_choice(name, options[name], get_args(choices))
+    if options["noise_std"] is not None:
+        check_float("noise_std", options["noise_std"])
+    for name in ("radius", "conservatism"):
+        check_float(name, options[name])
+    if options["conservatism"] and options["loss"] == "listnet":
+        raise UnsupportedError(
+            f"`conservatism` is {options['conservatism']}, a penalty in standard deviations of the "
+            "outcome, and `loss` is 'listnet', whose predictions have no scale while it trains; "
+            "train with 'nll' or 'squared_error', or leave it at 0."
+        )
+    for name in ("lr", "max_grad_norm"):
+        check_float(name, options[name], exclusive=True)
+    check_int("num_ascent_steps", options["num_ascent_steps"], minimum=0)
+    check_int("batch_size", options["batch_size"], minimum=1)
+    if options["timeout_sec"] is not None:
+        check_float("timeout_sec", options["timeout_sec"], exclusive=True, unit=" seconds")
+    if options["epochs"] is not None:
+        check_int("epochs", options["epochs"], minimum=1)
+    check_flag("warm_start", options["warm_start"])
+    check_flag("progress", options["progress"])
+
+
 def _fit(
     models: Sequence[RoMAModel],
     seeds: Sequence[int],
@@ -207,29 +241,10 @@ def _fit(
     **options: Any,
 ) -> list[FitHistory]:
     """Check the options and train."""
-    for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer)):
-        check_choice(name, options[name], get_args(choices))
-    check_choice("keep", keep, get_args(Keep))
+    own = {"epochs": epochs, "keep": keep, "timeout_sec": timeout_sec, "progress": progress}
+    check_fit_options({**own, **options})
     if options["noise_std"] is None:
         options["noise_std"] = NOISE_LENGTH / models[0].network.input_dim ** 0.5
-    for name in ("noise_std", "radius", "conservatism"):
-        check_float(name, options[name])
-    if options["conservatism"] and options["loss"] == "listnet":
-        raise UnsupportedError(
-            f"`conservatism` is {options['conservatism']}, a penalty in standard deviations of the "
-            "outcome, and `loss` is 'listnet', whose predictions have no scale while it trains; "
-            "train with 'nll' or 'squared_error', or leave it at 0."
-        )
-    for name in ("lr", "max_grad_norm"):
-        check_float(name, options[name], exclusive=True)
-    check_int("num_ascent_steps", options["num_ascent_steps"], minimum=0)
-    check_int("batch_size", options["batch_size"], minimum=1)
-    if timeout_sec is not None:
-        check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
-    if epochs is not None:
-        check_int("epochs", epochs, minimum=1)
-    check_flag("warm_start", options["warm_start"])
-    check_flag("progress", progress)
     for seed in seeds:
         check_seed("seed", seed)
     _check_memory(models)

@@ -26,9 +26,10 @@ from botorch_roma.ax.node import OfflineNode
 from botorch_roma.ax.subset import OfflineSubset
 from botorch_roma.ax.supported import check_acqf_class
 from botorch_roma.ax.surrogate import RoMASurrogate, roma_surrogate_spec
-from botorch_roma.fit import fit_roma_model
+from botorch_roma.fit import check_fit_options, fit_roma_model
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.optim.optimize import optimize_acqf_roma
+from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.presets import get_preset
 from botorch_roma.validation import check_choice, check_int, check_mapping
 
@@ -137,6 +138,10 @@ def roma_generation_strategy(
     }
     acqf_options = _mapping("botorch_acqf_options", botorch_acqf_options)
     options = {key: _check_options(key, value) for key, value in given.items()}
+    RoMAOptions.from_mapping(options["optimizer_options"])  # raises now, not at the first trial
+    fit_call = inspect.signature(fit_roma_model).bind(None, **options["fit_options"])
+    fit_call.apply_defaults()
+    check_fit_options(fit_call.arguments)
     options["model_options"].setdefault("seed", seed)
     spec = GeneratorSpec(
         generator_enum=Generators.BOTORCH_MODULAR,

@@ -117,6 +117,8 @@ def test_preset(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None
             {"fit_options": {"lr": pd.Series([1.0])}},
             r"`fit_options\['lr'\]` must be a number, .* received Series",
         ),
+        ({"fit_options": {"radius": -1.0}}, r"`radius` must be a finite number at least 0, .* -1"),
+        ({"optimizer_options": {"lr": -1.0}}, "`lr` must be a finite number above 0, received -1"),
         ({"fit_options": 3}, "`fit_options` must map names of options to values, received 3"),
         ({"model_options": [("seed", 1)]}, "`model_options` must map names"),
         ({"botorch_acqf_options": 3}, "`botorch_acqf_options` must map names"),
