@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -25,9 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from speed_parts.alternatives import Case, Work
 from speed_parts.report import Report
+from speed_parts.stage_one import ASCENT_STEPS, training_epoch
 from speed_parts.timing import Place, in_turn, seconds
-
-from botorch_roma import RoMAModel, fit_roma_model
 
 #: Width, candidates, steps of an adaptation.
 ADAPTATIONS = [
@@ -41,7 +40,7 @@ ADAPTATIONS = [
 ]
 #: Width, members; minibatches of 128 rows of 60 inputs.
 TRAININGS = [(64, 1), (128, 5)]
-MINIBATCHES, ASCENT_STEPS, ROUNDS = 10, 20, 7
+MINIBATCHES, ROUNDS = 10, 7
 PAGE = resource.getpagesize()
 
 
@@ -124,12 +123,7 @@ def main(
         rows.append([f"adaptation, width {width:,}, B = {B:,}, K = {K}", *cells])
         report.progress(str(rows[-1]))
     for width, members in TRAININGS:
-        X = torch.rand(128 * MINIBATCHES + 64, 60, dtype=place.dtype)
-        model = RoMAModel(
-            X, X.sum(dim=1, keepdim=True), hidden_sizes=(width, width), num_members=members
-        )
-        options: dict[str, Any] = {"radius": 0.005, "num_ascent_steps": ASCENT_STEPS}
-        run = partial(fit_roma_model, model, epochs=1, num_validation=64, seed=0, **options)
+        run = training_epoch(width, members, MINIBATCHES, place)
         cells = measure(run, MINIBATCHES * (ASCENT_STEPS + 1), page)
         rows.append([f"stage 1, width {width}, {members} networks, 128 rows", *cells])
         report.progress(str(rows[-1]))

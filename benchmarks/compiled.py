@@ -13,10 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 from unittest import mock
 
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # or a second run would compile in no time
@@ -28,16 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from speed_parts.alternatives import Case, Work
 from speed_parts.report import Report
+from speed_parts.stage_one import training_epoch
 from speed_parts.timing import Place, in_turn
 
-from botorch_roma import RoMAModel, fit_roma_model, inner_loop, training
+from botorch_roma import inner_loop, training
 
 #: Width, candidates, inputs.
 ADAPTATIONS = [(64, 1, 60), (64, 128, 60), (64, 1024, 60), (256, 128, 60)]
 #: Width, members; minibatches of 128 rows of 60 inputs.
 TRAININGS = [(64, 1), (64, 5), (256, 1)]
 STEPS, MINIBATCHES, ROUNDS = 10, 20, 7
-ASCENT: dict[str, Any] = {"radius": 0.005, "num_ascent_steps": 20}
 
 
 def compare(
@@ -81,10 +80,7 @@ def adaptations(place: Place, report: Report) -> None:
 def trainings(place: Place, report: Report) -> None:
     rows = []
     for width, members in TRAININGS:
-        X = torch.rand(128 * MINIBATCHES + 64, 60, dtype=place.dtype)
-        Y = X.sum(dim=1, keepdim=True).sin()
-        model = RoMAModel(X, Y, hidden_sizes=(width, width), num_members=members)
-        run = partial(fit_roma_model, model, epochs=1, num_validation=64, seed=0, **ASCENT)
+        run = training_epoch(width, members, MINIBATCHES, place)
         times, compiling = compare(run, training, "training_gradient", {})
         steps = [f"{1e3 * times[way] / MINIBATCHES:.2f}" for way in ("eager", "compiled")]
         ratio = times["eager"] / times["compiled"]

@@ -261,25 +261,25 @@ def adaptation_gradient(
         LayerFactors(
             torch.cat([torch.ones_like(r), r], dim=1),
             torch.cat([p[-1], h[-1]], dim=1),
-            sum_of_points(r),
+            sum_rows(r),
         ),
         None,
     ]
     if d_raw is not None:
         s = (d_raw * (alpha / n)).unsqueeze(-1)
         back = back + s * weights.log_std.weight
-        factors[1] = LayerFactors(s, h[-1], sum_of_points(s))
+        factors[1] = LayerFactors(s, h[-1], sum_rows(s))
     for i in range(len(hidden) - 1, -1, -1):
         e = torch.addcmul(curvatures[i], back, slopes[i])
         left = torch.cat([deltas[i], e], dim=1)
         right = torch.cat([p[i], h[i]], dim=1)
-        factors.insert(0, LayerFactors(left, right, sum_of_points(e)))
+        factors.insert(0, LayerFactors(left, right, sum_rows(e)))
         if i > 0:
             back = hidden[i].transposed(e)
     objective = (norm.squeeze(-1) + alpha * value).mean(dim=-1)
     return objective, factors
 
 
-def sum_of_points(gradient: Tensor) -> Tensor:
-    r"""``S x N x out -> S x out``; a sum over one point would be a copy."""
-    return gradient.squeeze(1) if gradient.shape[1] == 1 else gradient.sum(dim=1)
+def sum_rows(rows: Tensor) -> Tensor:
+    r"""``S x R x out -> S x out``, a view of the row where there is one: a sum would copy it."""
+    return rows.squeeze(1) if rows.shape[1] == 1 else rows.sum(dim=1)

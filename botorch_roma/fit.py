@@ -198,12 +198,16 @@ def check_fit_options(options: Mapping[str, Any]) -> None:
     r"""Check all options of :func:`fit_roma_model` that can be checked without a model.
 
     Args:
-        options: Options by name, defaults included.
+        options: Options by name; those left out have their defaults.
 
     Raises:
+        TypeError: For an unknown one.
         ValueError: For one that is out of its range.
         UnsupportedError: For a penalty with a loss that it does not go with.
     """
+    call = inspect.signature(fit_roma_model).bind(None, **options)
+    call.apply_defaults()
+    options = call.arguments
     for name, choices in (("loss", TrainingLoss), ("first_layer", FirstLayer), ("keep", Keep)):
         check_choice(name, options[name], get_args(choices))
     if options["noise_std"] is not None:

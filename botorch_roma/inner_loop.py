@@ -21,10 +21,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from botorch_roma.closed_form import LayerFactors, Loss, adaptation_gradient, sum_of_points
+from botorch_roma.closed_form import LayerFactors, Loss, adaptation_gradient, sum_rows
 from botorch_roma.limits import check_memory
 from botorch_roma.network import Activation, AnyLayer, FactoredLayer, Layer, StackedWeights
-from botorch_roma.perturbation import stacked_norm, step_coefficients, step_lengths
+from botorch_roma.perturbation import per_slice, stacked_norm, step_coefficients, step_lengths
 
 WeightForm = Literal["auto", "dense", "factored"]
 
@@ -238,7 +238,7 @@ def _move_(
     """
     for i, move in enumerate(moves):
         layer = layers[i]
-        layer.bias.add_(sum_of_points(move.bias))
+        layer.bias.add_(sum_rows(move.bias))
         if isinstance(layer, FactoredLayer):
             layers[i] = _extended(layer, rows[i], 2 * step, move.left, move.right)
         elif move.weight is None and move.left.shape[1] == 1:
@@ -282,14 +282,13 @@ def _chosen(move: Moves, last: Moves, falls: Tensor, back: Tensor) -> Moves:
     r"""The move where it ``falls``, the last one taken ``back``, or nothing; ``S`` of bool each."""
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
-        shape = (-1, *[1] * (new.dim() - 1))
-        rest = torch.where(back.view(shape), -old, torch.zeros_like(old))
-        return torch.where(falls.view(shape), new, rest)
+        rest = torch.where(per_slice(back, new), -old, torch.zeros_like(old))
+        return torch.where(per_slice(falls, new), new, rest)
 
     weight = (
         None if move.weight is None or last.weight is None else choose(move.weight, last.weight)
     )
-    left = torch.where(back.view(-1, 1, 1), last.left, move.left)
+    left = torch.where(per_slice(back, move.left), last.left, move.left)
     return Moves(left, choose(move.right, last.right), choose(move.bias, last.bias), weight)
 
 

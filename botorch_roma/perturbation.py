@@ -25,6 +25,11 @@ def stacked_norm(tensor: Tensor) -> Tensor:
     return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.dim())))
 
 
+def per_slice(values: Tensor, tensor: Tensor) -> Tensor:
+    r"""Values of shape ``S`` in the shape that goes with the slices of an ``S x ...`` tensor."""
+    return values.view(-1, *[1] * (tensor.dim() - 1))
+
+
 def stacked_norms(tensors: Iterable[Tensor]) -> Tensor:
     r"""Norms of ``T`` weight tensors of a stack, shape ``T x S``."""
     return torch.stack([stacked_norm(t) for t in tensors])

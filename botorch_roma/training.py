@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ from botorch_roma.graphs import Recorder
 from botorch_roma.history import FitHistory, rank_correlation
 from botorch_roma.models.roma import RoMAModel
 from botorch_roma.network import StackedWeights, stacked_heads
-from botorch_roma.perturbation import stacked_norms, step_coefficients, step_lengths
+from botorch_roma.perturbation import per_slice, stacked_norms, step_coefficients, step_lengths
 from botorch_roma.progress import track
 from botorch_roma.rows import StandardizedRows, joined, standardized_outcomes, standardized_tables
 from botorch_roma.validation import check_int
@@ -373,7 +374,7 @@ class Training:
             loss, _ = self._gradient(Z, T, V)
         clip = self.max_grad_norm / self._gradient_norms().clamp_min(self.max_grad_norm)
         for gradient, factors in zip(self.gradient_views.tensors(), clip, strict=True):
-            gradient.mul_(_beside(gradient, factors))
+            gradient.mul_(per_slice(factors, gradient))
         return loss.mean(dim=-1)
 
     def _use_reduced(self, num_points: int) -> bool:
@@ -429,9 +430,10 @@ class Training:
         if flat.is_cuda or flat.numel() <= MAX_LOOKED_UP:
             flat.addcmul_(gradient, coefficients.mT.index_select(1, self.segments[start:]))
             return
-        views = zip(self.perturbed_views.tensors(), self.gradient_views.tensors(), strict=True)
-        for (t, g), c in list(zip(views, coefficients, strict=True))[first:]:
-            t.addcmul_(g, _beside(g, c))
+        weights, gradients = self.perturbed_views.tensors(), self.gradient_views.tensors()
+        moves = zip(weights, gradients, coefficients, strict=True)
+        for tensor, direction, c in islice(moves, first, None):
+            tensor.addcmul_(direction, per_slice(c, direction))
 
     def _predict(self, m: int) -> tuple[Tensor, Tensor]:
         r"""Mean and raw log-std at the held-out rows of model ``m``, ``E x O x N`` each."""
@@ -485,11 +487,6 @@ class Training:
             for parameter, value in pairs:
                 parameter.copy_(value)
             model.fitted.fill_(True)
-
-
-def _beside(tensor: Tensor, per_network: Tensor) -> Tensor:
-    r"""Numbers of shape ``S``, to be multiplied with an ``S x ...`` tensor."""
-    return per_network.view(-1, *[1] * (tensor.dim() - 1))
 
 
 def _initial_weights(model: RoMAModel, seed: int) -> StackedWeights:

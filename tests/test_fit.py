@@ -454,6 +454,7 @@ class TestHistory:
         assert history.validation_loss[-1] == pytest.approx(loss.mean().item())
         predictions = model.posterior(model.train_X[rows]).mean
         expected = [rank_correlation(p, t) for p, t in zip(predictions.T, T.T, strict=True)]
+        assert None not in expected
         assert history.rank_correlation[-1] == pytest.approx(sum(filter(None, expected)) / 2)
 
     def test_rank_correlation_of_a_single_row_is_none(self) -> None:

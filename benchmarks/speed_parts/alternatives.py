@@ -13,7 +13,7 @@ from botorch_roma import RoMAModel
 from botorch_roma.adaptation import Adaptation
 from botorch_roma.models.adapted import AdaptedRoMAModel
 from botorch_roma.network import FactoredLayer, ProxyNetwork, StackedWeights
-from botorch_roma.perturbation import step_coefficients, step_lengths
+from botorch_roma.perturbation import per_slice, step_coefficients, step_lengths
 from botorch_roma.reference import reference_adapt, reference_forward
 
 from .timing import Place, in_turn
@@ -214,5 +214,5 @@ def vmap_adapt(
         norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients])
         coefficients = step_coefficients(lengths, norms)
         for t, g, c in zip(tensors, gradients, coefficients, strict=True):
-            t.sub_(g * c.view(-1, *[1] * (g.dim() - 1)))
+            t.sub_(g * per_slice(c, g))
     return tensors

@@ -1,13 +1,38 @@
-"""Stage 1 as one would write it first: autograd, eager, one tensor after the other."""
+"""Stage 1: an epoch of the package; the same as one would write it first, with autograd, eager."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from botorch_roma import RoMAModel, fit_roma_model
 from botorch_roma.network import Activation, StackedWeights, stacked_forward
+
+from .timing import Place
+
+#: Steps of the ascent in a minibatch of :func:`training_epoch`.
+ASCENT_STEPS: int = 20
+
+
+def training_epoch(
+    width: int, members: int, minibatches: int, place: Place
+) -> Callable[[], object]:
+    """An epoch of so many minibatches of 128 rows of 60 inputs, ready to run."""
+    X = torch.rand(128 * minibatches + 64, 60, dtype=place.dtype)
+    Y = X.sum(dim=1, keepdim=True).sin()
+    model = RoMAModel(X, Y, hidden_sizes=(width, width), num_members=members)
+    return partial(
+        fit_roma_model,
+        model,
+        epochs=1,
+        num_validation=64,
+        seed=0,
+        radius=0.005,
+        num_ascent_steps=ASCENT_STEPS,
+    )
 
 
 def loss_gradients(

@@ -138,10 +138,8 @@ def roma_generation_strategy(
     }
     acqf_options = _mapping("botorch_acqf_options", botorch_acqf_options)
     options = {key: _check_options(key, value) for key, value in given.items()}
-    RoMAOptions.from_mapping(options["optimizer_options"])  # raises now, not at the first trial
-    fit_call = inspect.signature(fit_roma_model).bind(None, **options["fit_options"])
-    fit_call.apply_defaults()
-    check_fit_options(fit_call.arguments)
+    check_fit_options(options["fit_options"])  # now, not at the first trial
+    RoMAOptions.from_mapping(options["optimizer_options"])
     options["model_options"].setdefault("seed", seed)
     spec = GeneratorSpec(
         generator_enum=Generators.BOTORCH_MODULAR,
