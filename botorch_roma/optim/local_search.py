@@ -186,16 +186,20 @@ class _Pool:
     def add(self, X: Tensor, values: Tensor) -> None:
         """Keep the best of the pool and of designs ``r x d``, as many as there were."""
         better = (values > self.values.min()).nonzero().flatten()  # NaN is not
-        if self.allowed is not None and len(better):
-            better = better[self.allowed(X[better])]
         if not len(better):
             return
         better = better[values[better].argsort(descending=True, stable=True)]
         known, new = self.avoid.union(self.keys), list[int]()
-        for i, key in zip(better.tolist(), distinct_keys(X[better], self.scale), strict=True):
-            if key not in known and len(new) < len(self.keys):
-                known.add(key)
-                new.append(i)
+        # whether a design is allowed can take a millisecond (molecules): only while it matters
+        for part in better.split(len(self.keys)):
+            if len(new) + (self.values >= values[part[0]]).sum() >= len(self.keys):
+                break
+            if self.allowed is not None:
+                part = part[self.allowed(X[part])]
+            for i, key in zip(part.tolist(), distinct_keys(X[part], self.scale), strict=True):
+                if key not in known:
+                    known.add(key)
+                    new.append(i)
         X, values = torch.cat([self.X, X[new]]), torch.cat([self.values, values[new]])
         order = values.argsort(descending=True, stable=True)[: len(self.keys)]
         self.X, self.values = X[order], values[order]

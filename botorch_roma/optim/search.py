@@ -337,7 +337,7 @@ class Search:
             stays &= (self.problem.encode(X)[:, never] == as_ever).all(dim=-1)
             if self.post_processing_func is not None:
                 stays &= (self.post_processing_func(X) == X).all(dim=-1)
-            if self.designs.nonlinear:
+            if self.designs.nonlinear and stays.any():
                 stays[stays.clone()] = self.designs.nonlinear_feasible(X[stays])
             return stays
 

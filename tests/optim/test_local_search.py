@@ -85,6 +85,40 @@ class TestSearch:
         left = left[(left != best[0]).any(dim=1)]
         assert rows(found) == rows(left[height(left).topk(2).indices])
 
+    @pytest.mark.parametrize("seed", range(5))
+    def test_asks_only_while_it_matters_which_are_allowed(self, seed: int) -> None:
+        heights = torch.rand(len(ALL), generator=torch.Generator().manual_seed(seed)).double()
+        place = {tuple(x): i for i, x in enumerate(ALL.tolist())}
+        asked = []
+
+        def heights_of(X: Tensor) -> Tensor:
+            found = [place[tuple(x)] for x in X.flatten(end_dim=-2).tolist()]
+            return heights[found].reshape(X.shape[:-1])
+
+        def allowed(X: Tensor) -> Tensor:
+            asked.append(len(X))
+            return X[:, 0] != X[:, 1]
+
+        def round_of(pool: Tensor) -> Tensor:
+            N = ENCODING.neighbours(pool)
+            around = N.flatten(end_dim=1)
+            both = torch.cat([pool, around[allowed(around)]]).unique(dim=0)
+            return both[heights_of(both).topk(len(pool)).indices]
+
+        start = ALL[torch.randperm(len(ALL), generator=torch.Generator().manual_seed(seed))[:20]]
+        by_hand = round_of(start)
+        every, asked = sum(asked), []
+        (found,) = local_search(
+            start,
+            lambda X, N: (heights_of(X), heights_of(N)),
+            ENCODING.neighbours,
+            num_rounds=1,
+            scale=ONES,
+            allowed=allowed,
+        )
+        assert rows(found) == rows(by_hand)
+        assert 0 < sum(asked) < every / 2
+
     def test_a_round_that_does_not_fit_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of its groups of one design, each of three seconds, two would."""
         monkeypatch.setattr(module, "CHUNK_SIZE", 1)
