@@ -156,8 +156,10 @@ class Method:
 #: What RoMA adds to plain gradient ascent on a plainly trained proxy, in the paper's order.
 COMPONENTS: tuple[str, ...] = ("noise", "weight_perturbation", "adaptation", "cap", "adam")
 
-#: Options of both stages that came later than stored runs, whose settings do not hold them.
+#: Options of both stages, and of a comparison method, that came later than stored runs, whose
+#: settings do not hold them.
 LATER_OPTIONS: dict[str, tuple[str, ...]] = {
+    "cma_es": ("diagonal",),
     "fit": ("conservatism",),
     "optimize": ("local_search_rounds", "early_stop", "reuse_steps", "max_spread", "min_distance"),
 }
@@ -220,8 +222,8 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        for stage, names in LATER_OPTIONS.items():
-            for name in names:
+        for stage in ("fit", "optimize"):
+            for name in LATER_OPTIONS[stage]:
                 if not settings[stage][name]:
                     del settings[stage][name]
         if task.vocabulary is not None:
@@ -334,6 +336,9 @@ class BaselineMethod:
     def settings(self, task: OfflineTask) -> dict[str, Any]:
         """The arguments with the defaults written out."""
         settings = _defaults(self.function) | self.options
+        for name in LATER_OPTIONS.get(self.function.__name__, ()):
+            if settings[name] is None:
+                del settings[name]
         return {k: asdict(v) if is_dataclass(v) else v for k, v in settings.items()}  # type: ignore[arg-type]
 
     def run(self, task: OfflineTask, q: int, seed: int, proxies: ProxyCache) -> MethodResult:

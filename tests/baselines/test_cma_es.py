@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -66,6 +69,44 @@ def test_each_search_has_its_start_and_its_seed(
     assert len({step[0, 0].item() for step in steps}) == 3
     distances = torch.pdist(torch.stack([step.flatten() for step in steps]))
     assert distances.min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "expected"),
+    [
+        (3, {}, False),
+        (2, {}, True),
+        (2, {"diagonal": False}, False),
+        (3, {"diagonal": True}, True),
+    ],
+)
+def test_many_inputs_have_a_diagonal_covariance(
+    wide_task: OfflineTask,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: int,
+    options: dict[str, bool],
+    expected: bool,
+) -> None:
+    """A full one takes `cma` hours where it has millions of entries."""
+    import cma
+
+    searches = []
+
+    class Watched(cma.CMAEvolutionStrategy):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            searches.append(self)
+
+    monkeypatch.setattr(cma, "CMAEvolutionStrategy", Watched)
+    # the module: the package has a function of its name
+    monkeypatch.setattr(sys.modules[cma_es.__module__], "MAX_FULL_DIM", limit)
+    assert DesignSpace(wide_task).dim == 3
+    X = cma_es(wide_task, 2, proxy=PROXY, num_iterations=3, **options)
+    assert X.shape == (2, 3)
+    assert X.isfinite().all()
+    # the covariance matrix of a search that adapts variances alone stays a diagonal
+    covariances = [search.sm.covariance_matrix for search in searches]
+    assert [np.ndim(C) < 2 or not C[0, 1] for C in covariances] == [expected] * 2
 
 
 def test_seeds(wide_task: OfflineTask) -> None:

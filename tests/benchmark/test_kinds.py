@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from botorch_roma import OfflineTask, Preset, presets
-from botorch_roma.baselines import ProxyOptions, gradient_ascent
+from botorch_roma.baselines import ProxyOptions, cma_es, gradient_ascent
 from botorch_roma.benchmark import kinds as module
 from botorch_roma.benchmark.kinds import COMPONENTS, BaselineMethod, ProxyCache, RoMAMethod
 from botorch_roma.benchmark.methods import METHODS
@@ -112,8 +112,10 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
     assert "copy" not in settings["model"]
     assert not [name for part in settings.values() for name in part if "checkpoint" in name]
     assert "weight_form" not in settings["optimize"]
-    for stage, names in module.LATER_OPTIONS.items():
-        assert not set(names) & set(settings[stage])
+    for stage in ("fit", "optimize"):
+        assert not set(module.LATER_OPTIONS[stage]) & set(settings[stage])
+    assert "diagonal" not in METHODS["cma_es"].settings(task)
+    assert BaselineMethod(cma_es, {"diagonal": False}).settings(task)["diagonal"] is False
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
 
 
