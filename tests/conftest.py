@@ -84,6 +84,12 @@ class LargestTensor(TorchFunctionMode):
 
 
 @pytest.fixture
+def largest_tensor() -> type[LargestTensor]:
+    """What records large tensors."""
+    return LargestTensor
+
+
+@pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> type[LargestTensor]:
     """Chunks of 16 rows wherever a table is gone through, and what records large tensors."""
     from botorch_roma import chunks

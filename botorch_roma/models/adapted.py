@@ -42,10 +42,12 @@ class InputBasis(NamedTuple):
         Where the points are those of all ``S * C`` weight sets they are taken as they are.
         """
         c, n, d = Z.shape
-        s, _, r = self.shared.shape
-        Z = Z.repeat(len(self.own) // c, 1, 1)
-        common = torch.bmm(Z.view(s, -1, d), self.shared).view(-1, n, r)
-        return torch.cat([common, torch.bmm(Z, self.own)], dim=-1)
+        (s, _, r), (sets, _, k) = self.shared.shape, self.own.shape
+        networks = sets // c  # that see the same points: these are not copied for each of them
+        common = torch.bmm(Z.reshape(s // networks, -1, d).expand(s, -1, -1), self.shared)
+        own = self.own.view(networks, c, d, k).permute(1, 2, 0, 3).reshape(c, d, networks * k)
+        own = torch.bmm(Z, own).view(c, n, networks, k).permute(2, 0, 1, 3)
+        return torch.cat([common.view(sets, n, r), own.reshape(sets, n, k)], dim=-1)
 
     def lift(self, weight: Tensor) -> Tensor:
         r"""First-layer weights ``S * C x h x (r + k)`` back in the ``d`` inputs."""

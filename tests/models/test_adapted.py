@@ -235,6 +235,25 @@ class TestInputBasis:
                 columns = torch.cat([basis.shared[s], basis.own[s * B + c]], dim=-1)
                 torch.testing.assert_close(got[s * B + c], Z[c] @ columns)
 
+    def test_coordinates_of_points_of_every_weight_set(self) -> None:
+        basis, Z = self.make(), draw(2 * B, 3, 9, seed=2)
+        got = basis.coordinates(Z)
+        for i in range(2 * B):
+            columns = torch.cat([basis.shared[i // B], basis.own[i]], dim=-1)
+            torch.testing.assert_close(got[i], Z[i] @ columns)
+
+    def test_coordinates_without_own_directions(self) -> None:
+        basis, Z = self.make(b=1), draw(1, 7, 9, seed=2)
+        got = basis._replace(own=basis.own[..., :0]).coordinates(Z)
+        torch.testing.assert_close(got, Z @ basis.shared)
+
+    def test_points_are_not_copied_for_every_network(self, largest_tensor: type[Any]) -> None:
+        """The local search has thousands of neighbours, each of thousands of inputs."""
+        basis, Z = self.make(networks=5, b=1, d=60), draw(1, 50, 60)
+        with largest_tensor(Z) as largest:
+            basis.coordinates(Z)
+        assert largest.numbers < Z.numel()
+
     def test_lift_is_the_inverse_in_the_span(self) -> None:
         basis, weight = self.make(), draw(2 * B, 6, 5, seed=3)
         lifted = basis.lift(weight)
