@@ -1,0 +1,176 @@
+"""Which criterion, from the table alone, picks the setting that is best in truth?
+
+    python benchmarks/selection_criteria.py run tfbind8 superconductor ackley6 quadratic60
+    python benchmarks/selection_criteria.py compare --output selection_criteria.md
+
+`run` hides the best fifth of the visible designs, fits each setting of `settings_map.py` to the
+rest, and appends a line of JSON to --store. The criteria: how the fit ranks the hidden designs
+(rank correlation); what is lost by taking the 128 of them that it likes best (top-k regret); and
+the simulated run, from the best of the rest, judged by an ensemble that has seen everything, as
+`botorch_roma.selection` does. The oracle is never asked. `compare` holds the criteria against what
+the same settings came to in truth, on the full table, in the store of `settings_map.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import torch
+import typer
+from botorch.acquisition import PosteriorMean
+from scipy.stats import spearmanr
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import settings_map
+
+from botorch_roma import RoMAModel
+from botorch_roma.benchmark.jobs import TaskSpec
+from botorch_roma.benchmark.kinds import ProxyCache
+from botorch_roma.benchmark.tables import markdown_table
+from botorch_roma.optim.optimize import prepare_search
+from botorch_roma.selection import HIDDEN_FRACTION, SEED_OFFSET, _Judge, check_rest
+from botorch_roma.tasks import OfflineTask
+
+app = typer.Typer(add_completion=False, help=__doc__)
+RESULTS = Path(__file__).parent / "results"
+Q = settings_map.Q
+
+#: Name of a criterion, and whether more of it is better.
+CRITERIA = {"simulated run": True, "rank correlation": True, "top-k regret": False}
+
+
+def rest_of(task: OfflineTask) -> tuple[OfflineTask, Tensor]:
+    """The task without its best fifth, and the rows that are hidden."""
+    order = task.Y[:, 0].argsort(stable=True)
+    left = check_rest(task.Y, Q, HIDDEN_FRACTION)
+    rest, rows = task.without_oracle(), order[:left].sort().values
+    rest.X, rest.Y = task.X[rows], task.Y[rows]
+    return rest, order[left:]
+
+
+@torch.no_grad()
+def on_the_hidden(model: RoMAModel, X: Tensor, Y: Tensor) -> dict[str, float]:
+    """Rank correlation, and top-k regret in standard deviations of the hidden outcomes."""
+    predicted = model.network(model.standardize_inputs(X))[0].mean(dim=0)
+    true = Y[:, 0]
+    taken, best = true[predicted.topk(Q).indices], true.topk(Q).values
+    return {
+        "rank correlation": float(spearmanr(predicted.cpu(), true.cpu()).statistic),
+        "top-k regret": ((best.mean() - taken.mean()) / true.std()).item(),
+    }
+
+
+def simulated(
+    changes: dict[str, Any], rest: OfflineTask, model: RoMAModel, judge: _Judge
+) -> dict[int, float]:
+    """What the judge gives for the batch on the way, by number of updates."""
+    search, options = prepare_search(
+        PosteriorMean(model),
+        rest.bounds,
+        Q,
+        fixed_features=None if rest.vocabulary is not None else rest.fixed_features,
+        post_processing_func=rest.post_processing_func,
+        **settings_map.preset_of(changes, rest).optimize,
+    )
+    result = search.run(options)
+    steps = range(0, len(result.snapshots), settings_map.EVERY // result.every)
+    return {i * result.every: judge(search.distinct(result.until(i))) for i in steps}
+
+
+@app.command()
+def run(
+    tasks: Annotated[list[str], typer.Argument(help="Development tasks.")],
+    seed: int = 0,
+    store: Path = RESULTS / "selection_criteria.jsonl",
+) -> None:
+    """Run what is not in the store yet, on one thread."""
+    torch.set_num_threads(1)
+    there = {json.dumps([r["task"], r["seed"], r["changes"]]) for r in settings_map.read(store)}
+    for name in tasks:
+        task, proxies, full = TaskSpec(name).load().without_oracle(), ProxyCache(), ProxyCache()
+        rest, hidden = rest_of(task)
+        missing = [
+            changes
+            for changes in settings_map.ROWS
+            if json.dumps([name, seed, changes]) not in there
+        ]
+        for changes in missing:
+            judge = _Judge(settings_map.fitted({}, task, seed, full), hidden)
+            start = time.process_time()
+            model = settings_map.fitted(changes, rest, seed + SEED_OFFSET, proxies)
+            row = {
+                "task": name,
+                "seed": seed,
+                "changes": changes,
+                **on_the_hidden(model, task.X[hidden], task.Y[hidden]),
+                "simulated": simulated(changes, rest, model, judge),
+                "seconds": round(time.process_time() - start, 1),
+            }
+            with store.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            print(name, changes, row["rank correlation"], row["top-k regret"], flush=True)
+
+
+def joined(store: Path) -> pd.DataFrame:
+    """Every setting after 96 updates: the criteria, and the true median of its batch."""
+    update = str(settings_map.SHORT)
+    truth = {
+        (r["task"], r["seed"], json.dumps(r["changes"])): r["scores"][update][1]
+        for r in settings_map.read(settings_map.RESULTS / "rows.jsonl")
+    }
+    return pd.DataFrame(
+        {
+            "task": r["task"],
+            "setting": json.dumps(r["changes"]),
+            "true": truth[r["task"], r["seed"], json.dumps(r["changes"])],
+            "simulated run": r["simulated"][update],
+            **{name: r[name] for name in CRITERIA if name in r},
+        }
+        for r in settings_map.read(store)
+    )
+
+
+def comparison(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each task and criterion: its correlation with the truth, and what its pick comes to."""
+    lines = []
+    for task, part in rows.groupby("task", sort=False):
+        for name, more in CRITERIA.items():
+            score = part[name] if more else -part[name]
+            picked = part[score == score.max()]  # settings of stage 2 share a fit
+            lines.append(
+                {
+                    "task": task,
+                    "criterion": name,
+                    "correlation with the truth": spearmanr(score, part["true"]).statistic,
+                    "median of its pick": picked["true"].mean(),
+                    "of `default`": part["true"].iloc[0],
+                    "best of all settings": part["true"].max(),
+                    "mean of all settings": part["true"].mean(),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+@app.command()
+def compare(
+    store: Path = RESULTS / "selection_criteria.jsonl",
+    output: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
+) -> None:
+    """Print, and write, how the criteria do."""
+    table = comparison(joined(store))
+    rows = [[t, c, *(f"{v:.3f}" for v in values)] for _, t, c, *values in table.itertuples()]
+    text = markdown_table([[*table], *rows])
+    print(text)
+    if output is not None:
+        output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    app()
