@@ -42,18 +42,25 @@ class InputBasis(NamedTuple):
         Where the points are those of all ``S * C`` weight sets they are taken as they are.
         """
         c, n, d = Z.shape
-        (s, _, r), (sets, _, k) = self.shared.shape, self.own.shape
-        networks = sets // c  # that see the same points: these are not copied for each of them
-        common = torch.bmm(Z.reshape(s // networks, -1, d).expand(s, -1, -1), self.shared)
-        own = self.own.view(networks, c, d, k).permute(1, 2, 0, 3).reshape(c, d, networks * k)
-        own = torch.bmm(Z, own).view(c, n, networks, k).permute(2, 0, 1, 3)
-        return torch.cat([common.view(sets, n, r), own.reshape(sets, n, k)], dim=-1)
+        sets, (s, _, r) = len(self.own), self.shared.shape
+        # Fewer copies than networks where models are joined: each has points of its own.
+        points = Z.reshape(s * c // sets, -1, d)
+        common = _project(points, self.shared).reshape(sets, n, r)
+        return torch.cat([common, _project(Z, self.own)], dim=-1)
 
     def lift(self, weight: Tensor) -> Tensor:
         r"""First-layer weights ``S * C x h x (r + k)`` back in the ``d`` inputs."""
         s, _, r = self.shared.shape
         stacked = weight[..., :r].reshape(s, -1, r) @ self.shared.mT
         return stacked.reshape(*weight.shape[:2], -1) + weight[..., r:] @ self.own.mT
+
+
+def _project(Z: Tensor, bases: Tensor) -> Tensor:
+    r"""``C x N x d`` points times ``S * C x d x r`` columns, without a copy of the points."""
+    (c, n, d), (sets, _, r) = Z.shape, bases.shape
+    s = sets // c
+    columns = bases.view(s, c, d, r).permute(1, 2, 0, 3).reshape(c, d, s * r)
+    return torch.bmm(Z, columns).view(c, n, s, r).permute(2, 0, 1, 3).reshape(sets, n, r)
 
 
 def _repeat_stack(Z: Tensor, num_networks: int) -> Tensor:

@@ -242,6 +242,14 @@ class TestInputBasis:
             columns = torch.cat([basis.shared[i // B], basis.own[i]], dim=-1)
             torch.testing.assert_close(got[i], Z[i] @ columns)
 
+    def test_coordinates_of_points_of_each_joined_model(self) -> None:
+        """Two models of three networks each: the points of a model are seen by its networks."""
+        basis, Z = self.make(networks=6, b=1), draw(2, 3, 9, seed=2)
+        got = basis.coordinates(Z)
+        for i in range(6):
+            columns = torch.cat([basis.shared[i], basis.own[i]], dim=-1)
+            torch.testing.assert_close(got[i], Z[i % 2] @ columns)
+
     def test_coordinates_without_own_directions(self) -> None:
         basis, Z = self.make(b=1), draw(1, 7, 9, seed=2)
         got = basis._replace(own=basis.own[..., :0]).coordinates(Z)
