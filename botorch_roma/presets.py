@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from botorch.exceptions.errors import UnsupportedError
+
 from botorch_roma.validation import check_choice
 
 
@@ -60,7 +62,11 @@ class Preset:
         encoding: How token sequences are encoded: ``"one_hot"``, ``"logits"`` or ``"latent"``.
         latent: For :meth:`~botorch_roma.latent.LatentSpace.fit`.
         select: For :func:`~botorch_roma.selection.select_options`, whose choice goes over
-            ``optimize``; None where nothing is selected.
+            ``optimize``; None where nothing is selected. Stage 1 comes before, so that
+            ``fit_settings`` is none of them.
+
+    Raises:
+        UnsupportedError: For ``select`` with ``fit_settings``.
     """
 
     name: str
@@ -70,6 +76,14 @@ class Preset:
     encoding: str = "one_hot"
     latent: dict[str, Any] = field(default_factory=dict)
     select: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.select is not None and "fit_settings" in self.select:
+            raise UnsupportedError(
+                f"`select` holds `fit_settings` = {self.select['fit_settings']!r}, and a preset "
+                "selects after stage 1; call `select_options` yourself, and put what it returns as "
+                "`fit_options` into `fit`."
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as one nested dictionary of primitives."""

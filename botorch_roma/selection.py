@@ -1,5 +1,5 @@
 r"""
-How far to go, without a query: the shift is simulated one level down.
+Settings of both stages and how far to go, without a query: the shift is simulated one level down.
 
     1. hide the best fifth of the measured designs,
     2. fit a proxy to the rest and optimise from the best of that, with each setting in question,
@@ -17,8 +17,9 @@ import copy
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ from botorch_roma.checkpoint import (
     open_checkpoint,
 )
 from botorch_roma.chunks import column_std
-from botorch_roma.fit import fit_roma_model
+from botorch_roma.fit import check_fit_options, fit_roma_model
 from botorch_roma.latent.encoding import Encoding
 from botorch_roma.models.roma import RoMAModel, check_model
 from botorch_roma.optim.initializers import distinct_keys
@@ -69,12 +70,14 @@ class Judgement:
         num_updates: Updates that the batch is the result of.
         local_search_rounds: Rounds of local search after them.
         score: Median of what the judge gives for the batch, on the standardised outcome.
+        fit_setting: Place of the proxy's setting of stage 1 among those in question.
     """
 
     setting: int
     num_updates: int
     local_search_rounds: int
     score: float
+    fit_setting: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class Selection:
         start_score: What it gives for the designs that the simulation starts from.
         judgements: All that was judged, in the order of the way.
         seconds: What the selection cost.
+        fit_options: The entry of ``fit_settings`` chosen, for
+            :func:`~botorch_roma.fit.fit_roma_model`; empty where none was in question.
     """
 
     options: dict[str, Any]
@@ -95,6 +100,7 @@ class Selection:
     start_score: float
     judgements: list[Judgement]
     seconds: float
+    fit_options: dict[str, Any] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
         """All judgements as a data frame."""
@@ -109,6 +115,7 @@ def select_options(
     q: int = 128,
     settings: Sequence[Mapping[str, Any]] = ({},),
     *,
+    fit_settings: Sequence[Mapping[str, Any]] | None = None,
     hidden_fraction: float = HIDDEN_FRACTION,
     seed: int | None = None,
     fit_options: Mapping[str, Any] | None = None,
@@ -118,9 +125,10 @@ def select_options(
     checkpoint_interval: float = DEFAULT_INTERVAL,
     progress: bool = False,
 ) -> Selection:
-    r"""Choose options of stage 2 for a fitted model, without a query.
+    r"""Choose options of stage 2, and of stage 1 if asked, for a fitted model, without a query.
 
-    Costs a fit of stage 1 on the rest of the data, and stage 2 once for each setting.
+    Costs a fit of stage 1 on the rest of the data for each of ``fit_settings``, and with each of
+    them stage 2 once for each of ``settings``.
 
     Args:
         model: A fitted model with one output, larger being better: the judge. With a single member
@@ -131,13 +139,16 @@ def select_options(
             also judged at earlier numbers of updates than its own, and after fewer rounds of local
             search. ``min_distance`` is none of them: batches are judged as they are on their way,
             before candidates are moved apart.
+        fit_settings: Settings of stage 1 in question, such as ``radius`` and ``epochs``: arguments
+            of :func:`~botorch_roma.fit.fit_roma_model` over ``fit_options``; none by default. The
+            model is the judge as it is: fit it anew with what is chosen.
         hidden_fraction: Share of the measured designs that is hidden, the best ones.
-        seed: Seed of the fit; one that depends on the model's by default.
+        seed: Seed of the fits; one that depends on the model's by default.
         fit_options: Arguments of :func:`~botorch_roma.fit.fit_roma_model`.
         optimize_options: Arguments of :func:`~botorch_roma.optim.optimize_acqf_roma`.
-        timeout_sec: Time budget in seconds: half of it for the fit, the rest for stage 2. Settings
+        timeout_sec: Time budget in seconds: half of it for the fits, the rest for stage 2. Settings
             for which no time is left are not judged.
-        checkpoint: A folder to save the fit and each optimisation to as they go on, and to go on
+        checkpoint: A folder to save each fit and each optimisation to as they go on, and to go on
             from, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
             all runs together.
         checkpoint_interval: Seconds from one save to the next.
@@ -149,6 +160,7 @@ def select_options(
     Raises:
         InputDataError: If too few designs are left, or their outcomes are constant.
         ModelFittingError: If the model has not been fitted.
+        TypeError: For an unknown option of stage 1.
         UnsupportedError: For a model with several outputs; settings that are unknown, do not apply
             or are not judged.
         ValueError: For options out of range; no settings; a checkpoint of another selection.
@@ -156,14 +168,22 @@ def select_options(
     Example:
         >>> selection = select_options(model, bounds, q=128)
         >>> optimize_acqf_roma(PosteriorMean(model), bounds, q=128, **selection.options)
+
+        The radius of both stages:
+
+        >>> radii = [{"radius": radius} for radius in (0.005, 0.02, 0.05)]
+        >>> selection = select_options(model, bounds, 128, radii, fit_settings=radii)
+        >>> fit_roma_model(model, **selection.fit_options)
     """
     start = time.monotonic()
     check_model("model", model)
     left = check_rest(model.train_Y, q, hidden_fraction)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
-    if not settings:
-        raise ValueError("`settings` is empty; it must hold at least one mapping of options.")
+    fit_settings = ({},) if fit_settings is None else fit_settings
+    for name, given in (("settings", settings), ("fit_settings", fit_settings)):
+        if not given:
+            raise ValueError(f"`{name}` is empty; it must hold at least one mapping of options.")
     if model.num_outputs != 1:
         raise UnsupportedError(
             f"`model` must have one output to be a judge, received one of {model.num_outputs}."
@@ -179,19 +199,29 @@ def select_options(
             )
         options = {**(optimize_options or {}), **changes}
         check_options(bounds, q, options, model.num_members, encoded=encoded)
+    fits = [{**(fit_options or {}), **changes} for changes in fit_settings]
+    for options in fits:
+        check_fit_options(options)
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
-    fit = {"progress": progress, **(fit_options or {}), **checkpoints.stage("selection-fit")}
-    before = checkpoints.seconds("selection-fit")
-    rest = _fit_to_the_rest(model, order[:left], seed, fit, timeout_sec)
-    start -= before
+    budget = None if timeout_sec is None else timeout_sec / (2 * len(fits))
+    proxies = []
+    for i, options in enumerate(fits):
+        stage = f"selection-fit-{i}"
+        before = checkpoints.seconds(stage)
+        options = {"progress": progress, **options, **checkpoints.stage(stage)}
+        proxies.append(_fit_to_the_rest(model, order[:left], seed, options, budget))
+        start -= before
     judge, judgements = _Judge(model, order[left:]), list[Judgement]()
     common = {"progress": progress, **(optimize_options or {})}
-    for i, changes in enumerate(settings):
-        search, stage_two = prepare_search(PosteriorMean(rest), bounds, q, **{**common, **changes})
+    ways = [*product(range(len(fits)), range(len(settings)))]
+    for i, way in enumerate(ways):
+        search, stage_two = prepare_search(
+            PosteriorMean(proxies[way[0]]), bounds, q, **{**common, **settings[way[1]]}
+        )
         start_score = judge(search.start)  # the same for all settings
         with open_checkpoint(
-            checkpoints.file(f"selection-{i}"),
+            checkpoints.file(f"selection-{way[0]}-{way[1]}"),
             checkpoint_interval,
             search.start.device,
             partial(search.fingerprint, stage_two),
@@ -200,8 +230,8 @@ def select_options(
             seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
             if seconds is not None and seconds <= 0 and judgements:
                 break
-            budget = None if seconds is None else max(seconds / (len(settings) - i), 1e-3)
-            judgements.extend(_judge_along(search, stage_two, judge, i, budget, progress, file))
+            budget = None if seconds is None else max(seconds / (len(ways) - i), 1e-3)
+            judgements.extend(_judge_along(search, stage_two, judge, way, budget, progress, file))
     chosen = _choose(judgements)
     return Selection(
         options={
@@ -213,6 +243,7 @@ def select_options(
         start_score=start_score,
         judgements=judgements,
         seconds=time.monotonic() - start,
+        fit_options=dict(fit_settings[chosen.fit_setting]),
     )
 
 
@@ -275,16 +306,20 @@ def _judge_along(
     search: Search,
     options: RoMAOptions,
     judge: _Judge,
-    setting: int,
+    way: tuple[int, int],
     timeout_sec: float | None,
     progress: bool,
     checkpoint: Checkpoint | None,
 ) -> Iterator[Judgement]:
-    """Judgements of the batches along the updates, then along the local search from the best."""
+    """Judgements of the batches along the updates, then along the local search from the best.
+
+    ``way`` is the place of the settings of stage 1 and of stage 2.
+    """
+    fit_setting, setting = way
     deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
     result = search.run(options, timeout_sec=timeout_sec, checkpoint=checkpoint, progress=progress)
     along = [  # without the start designs, which are known
-        Judgement(setting, k * result.every, 0, judge(search.designs_of(Z)))
+        Judgement(setting, k * result.every, 0, judge(search.designs_of(Z)), fit_setting)
         for k, Z in enumerate(result.snapshots)
         if k or not result.num_updates
     ]
@@ -292,14 +327,16 @@ def _judge_along(
     reached = result.until(_choose(along).num_updates // result.every)
     for r, X in enumerate(search.refine(search.distinct(reached), options, deadline, checkpoint)):
         if r:
-            yield Judgement(setting, reached.num_updates, r, judge(X))
+            yield Judgement(setting, reached.num_updates, r, judge(X), fit_setting)
 
 
 def _choose(judgements: list[Judgement]) -> Judgement:
     """The earliest of the best setting that has nearly all of the gain over the first."""
     best, first = max(judgements, key=lambda j: j.score), judgements[0]
     enough = first.score + GAIN_SHARE * (best.score - first.score)
-    return next(j for j in judgements if j.setting == best.setting and j.score >= enough)
+    way = best.fit_setting, best.setting
+    along = (j for j in judgements if (j.fit_setting, j.setting) == way)
+    return next(j for j in along if j.score >= enough)
 
 
 class _Judge:

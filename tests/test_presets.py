@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from botorch.exceptions.errors import UnsupportedError
 
-from botorch_roma import PRESETS, RoMAModel, RoMAOptions, fit_roma_model, get_preset
+from botorch_roma import PRESETS, Preset, RoMAModel, RoMAOptions, fit_roma_model, get_preset
 from botorch_roma.latent import LatentSpace
 from botorch_roma.optim import optimize_acqf_roma
 from botorch_roma.selection import select_options
@@ -207,3 +208,10 @@ def test_names() -> None:
     assert PRESETS == ("default", "fast", "selected", "paper", "author_code")
     with pytest.raises(ValueError, match=r"`preset` must be one of \['default', .*'quick'"):
         get_preset("quick")
+
+
+def test_a_preset_selects_after_stage_one() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"`select` holds `fit_settings` = \[\{'epochs': 5\}\]"
+    ):
+        Preset("mine", select={"fit_settings": [{"epochs": 5}]})

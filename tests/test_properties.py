@@ -360,10 +360,15 @@ def test_selection(model: RoMAModel, data: st.DataObject, updates: list[int]) ->
     q = data.draw(st.integers(1, count(rest)), label="q")
     choices = [{"num_updates": n} for n in updates[:2]]
     arguments = (model, box(model.train_X), q, choices)
+    radii = data.draw(st.lists(st.floats(0.0, 0.1), min_size=1, max_size=2), label="radii")
+    fits = data.draw(st.sampled_from([None, [{"radius": r} for r in radii]]), label="fits")
     options: dict[str, Any] = {"fit_options": FIT, "optimize_options": {**OPTIMIZE, "lr": 0.1}}
+    options["fit_settings"] = fits
     selection = select_options(*arguments, hidden_fraction=0.2, **options)
     assert selection.options["num_updates"] <= max(updates[:2])
     assert {j.setting for j in selection.judgements} == set(range(len(choices)))
+    assert {j.fit_setting for j in selection.judgements} == set(range(len(fits or [{}])))
+    assert selection.fit_options in (fits or [{}])
     assert all(np.isfinite(j.score) for j in selection.judgements)
     assert select_options(*arguments, hidden_fraction=0.2, **options).options == selection.options
     assert equal(model, before)

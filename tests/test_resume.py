@@ -27,6 +27,7 @@ from botorch_roma.optim.optimize import optimize_acqfs_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset
 from botorch_roma.sealed import seal, unseal
+from botorch_roma.selection import select_options
 from botorch_roma.training import Training
 
 T = TypeVar("T")
@@ -488,7 +489,8 @@ def test_propose(tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch) -
     assert again.selection is not None
     assert whole.selection is not None
     assert again.selection.judgements == whole.selection.judgements
-    stages = ["latent-2", "selection-0", "selection-1", "selection-fit", "stage-1", "stage-2"]
+    selection = ["selection-0-0", "selection-0-1", "selection-fit-0"]
+    stages = ["latent-2", *selection, "stage-1", "stage-2"]
     assert sorted(p.stem for p in (tmp_path / "c").glob("*.checkpoint")) == stages
     with pytest.raises(ValueError, match=r"stage-1\.checkpoint' is of another run: `lr` is 0\.1"):
         propose(mixed_frame(), "y", **options, **file, fit_options={"lr": 0.1})
@@ -500,6 +502,25 @@ def test_propose(tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(local_search, "make_adaptations", lambda *_: None)
     again = propose(mixed_frame(), "y", **options, checkpoint=tmp_path / "c")
     pd.testing.assert_frame_equal(again.to_frame(), whole.to_frame(), check_exact=True)
+
+
+def test_selection_of_both_stages(tmp_path: Path, killed: Any) -> None:
+    model = make()
+    fit_roma_model(model, **FIT)
+    arguments = model, BOUNDS, 3, [{"radius": 0.0}, {"radius": 0.02}]
+    options: dict[str, Any] = {
+        "fit_settings": [{"epochs": 1}, {"epochs": 3}],
+        "fit_options": FIT,
+        "optimize_options": {"num_updates": 4, "num_adaptation_steps": 1},
+    }
+    whole = select_options(*arguments, **options)
+    file: dict[str, Any] = {"checkpoint": tmp_path / "c", "checkpoint_interval": 0.0}
+    again, kills = killed(lambda: select_options(*arguments, **options, **file), saves=6)
+    assert kills >= 3
+    assert again.judgements == whole.judgements
+    assert (again.options, again.fit_options) == (whole.options, whole.fit_options)
+    ways = [f"selection-{way}" for way in ("0-0", "0-1", "1-0", "1-1", "fit-0", "fit-1")]
+    assert sorted(p.stem for p in (tmp_path / "c").glob("*.checkpoint")) == ways
 
 
 def test_time_budget_of_propose(tmp_path: Path) -> None:

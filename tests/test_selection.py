@@ -48,6 +48,35 @@ class TestSelect:
         candidates, _ = optimize_acqf_roma(PosteriorMean(model), BOUNDS, 16, **result.options)
         assert candidates.shape == (16, 2)
 
+    def test_settings_of_stage_one(self, model: RoMAModel) -> None:
+        fit_settings = [{"lr": 1e-9, "epochs": 1}, {"epochs": 60}]  # the first learns nothing
+        settings = [{"lr": 1e-4}, {"lr": 0.05, "radius": 0.01}]
+        result = select_options(
+            model,
+            BOUNDS,
+            16,
+            settings,
+            fit_settings=fit_settings,
+            fit_options=FIT,
+            optimize_options={"num_updates": 40},
+        )
+        assert result.fit_options == fit_settings[1]
+        assert result.options.items() >= settings[1].items()
+        ways = [(j.fit_setting, j.setting) for j in result.judgements]
+        assert list(dict.fromkeys(ways)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        alone = select_options(
+            model,
+            BOUNDS,
+            16,
+            settings,
+            fit_options=FIT | fit_settings[1],
+            optimize_options={"num_updates": 40},
+        )
+        assert alone.options == result.options
+        assert alone.score == result.score
+        assert alone.fit_options == {}
+        assert len(result.to_frame()) == 2 * len(alone.to_frame())
+
     def test_same_again(self, model: RoMAModel) -> None:
         first, second = (
             select_options(
@@ -139,12 +168,13 @@ class TestSelect:
             BOUNDS,
             8,
             [{}, {"lr": 0.1}],
+            fit_settings=[{}, {"radius": 0.02}],
             timeout_sec=1e-3,
             fit_options={**FIT, "epochs": 10_000},
             optimize_options={"num_updates": 100_000},
         )
         assert result.options["num_updates"] < 100_000
-        assert {j.setting for j in result.judgements} == {0}
+        assert {(j.fit_setting, j.setting) for j in result.judgements} == {(0, 0)}
 
 
 class TestJudge:
@@ -182,6 +212,15 @@ class TestChoose:
         ]
         assert _choose(judgements) == judgements[3]
 
+    def test_only_of_the_best_setting_of_stage_one(self) -> None:
+        judgements = [
+            Judgement(0, 1, 0, 1.0),
+            Judgement(0, 2, 0, 1.99),
+            Judgement(0, 1, 0, 0.5, fit_setting=1),
+            Judgement(0, 2, 0, 2.0, fit_setting=1),
+        ]
+        assert _choose(judgements) == judgements[3]
+
     def test_no_gain_at_all(self) -> None:
         judgements = [Judgement(0, 1, 0, 1.0), Judgement(0, 2, 0, 0.5)]
         assert _choose(judgements) == judgements[0]
@@ -199,6 +238,15 @@ class TestErrors:
                 select_options(model, BOUNDS, 8, [{}, changes], fit_options={"no": "fit"})
         with pytest.raises(UnsupportedError, match=r"`settings\[1\]` holds `min_distance` = 0\.5"):
             select_options(model, BOUNDS, 8, [{}, {"min_distance": 0.5}])
+
+    def test_settings_of_stage_one(self, model: RoMAModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("botorch_roma.selection.fit_roma_model", None)  # before there is a fit
+        with pytest.raises(ValueError, match="`fit_settings` is empty"):
+            select_options(model, BOUNDS, 8, fit_settings=[])
+        with pytest.raises(TypeError, match="no_such"):
+            select_options(model, BOUNDS, 8, fit_settings=[{}, {"no_such": 1}])
+        with pytest.raises(ValueError, match=r"`epochs` must be .* received 0"):
+            select_options(model, BOUNDS, 8, fit_settings=[{}, {"epochs": 0}])
 
     def test_too_few_rows(self, model: RoMAModel) -> None:
         with pytest.raises(InputDataError, match=r"leaves 160 of 200 rows .* reduce `q`"):

@@ -162,6 +162,7 @@ LATER_OPTIONS: dict[str, tuple[str, ...]] = {
     "cma_es": ("diagonal",),
     "fit": ("conservatism",),
     "optimize": ("local_search_rounds", "early_stop", "reuse_steps", "max_spread", "min_distance"),
+    "select": ("fit_settings",),
 }
 
 #: How often the weights of all candidates are there in stage 2, at most.
@@ -222,7 +223,7 @@ class RoMAMethod:
         if preset.select is not None:
             settings["select"] = _defaults(select_options) | preset.select
         del settings["optimize"]["weight_form"], settings["model"]["copy"]  # of no influence
-        for stage in ("fit", "optimize"):
+        for stage in settings.keys() & LATER_OPTIONS.keys():
             for name in LATER_OPTIONS[stage]:
                 if not settings[stage][name]:
                     del settings[stage][name]

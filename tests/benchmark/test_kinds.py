@@ -114,6 +114,7 @@ def test_what_changes_no_result_is_no_part_of_the_settings(task: OfflineTask) ->
     assert "weight_form" not in settings["optimize"]
     for stage in ("fit", "optimize"):
         assert not set(module.LATER_OPTIONS[stage]) & set(settings[stage])
+    assert "fit_settings" not in RoMAMethod("selected").settings(task)["select"]
     assert "diagonal" not in METHODS["cma_es"].settings(task)
     assert BaselineMethod(cma_es, {"diagonal": False}).settings(task)["diagonal"] is False
     assert RoMAMethod("selected").settings(task)["optimize"]["local_search_rounds"] > 0
