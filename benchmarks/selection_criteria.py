@@ -8,7 +8,8 @@ rest, and appends a line of JSON to --store. The criteria: how the fit ranks the
 (rank correlation); what is lost by taking the 128 of them that it likes best (top-k regret); and
 the simulated run, from the best of the rest, judged by an ensemble that has seen everything, as
 `botorch_roma.selection` does. The oracle is never asked. `compare` holds the criteria against what
-the same settings came to in truth, on the full table, in the store of `settings_map.py`.
+the same settings came to in truth, on the full table, in the store of `settings_map.py`: after 96
+updates, and, for the simulated run, with the number of updates that it chooses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from statistics import mean
 from typing import Annotated, Any
 
 import pandas as pd
@@ -35,7 +39,14 @@ from botorch_roma.benchmark.jobs import TaskSpec
 from botorch_roma.benchmark.kinds import ProxyCache
 from botorch_roma.benchmark.tables import markdown_table
 from botorch_roma.optim.optimize import prepare_search
-from botorch_roma.selection import HIDDEN_FRACTION, SEED_OFFSET, _Judge, check_rest
+from botorch_roma.selection import (
+    HIDDEN_FRACTION,
+    SEED_OFFSET,
+    Judgement,
+    _choose,
+    _Judge,
+    check_rest,
+)
 from botorch_roma.tasks import OfflineTask
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -44,6 +55,10 @@ Q = settings_map.Q
 
 #: Name of a criterion, and whether more of it is better.
 CRITERIA = {"simulated run": True, "rank correlation": True, "top-k regret": False}
+
+#: What is changed in stage 1, and the adaptation radii that each proxy has been run with.
+STAGE_ONE = {"pre-training radius", "noise", "width", "epochs"}
+RADII = (0.0, 0.05)
 
 
 def rest_of(task: OfflineTask) -> tuple[OfflineTask, Tensor]:
@@ -118,18 +133,24 @@ def run(
             print(name, changes, row["rank correlation"], row["top-k regret"], flush=True)
 
 
+def true_medians() -> dict[tuple[str, int, str], dict[str, float]]:
+    """Median of the batch by number of updates, for each row of the map of settings."""
+    return {
+        (row["task"], row["seed"], json.dumps(row["changes"])): {
+            update: median for update, (_, median) in row["scores"].items()
+        }
+        for row in settings_map.read(settings_map.RESULTS / "rows.jsonl")
+    }
+
+
 def joined(store: Path) -> pd.DataFrame:
     """Every setting after 96 updates: the criteria, and the true median of its batch."""
-    update = str(settings_map.SHORT)
-    truth = {
-        (r["task"], r["seed"], json.dumps(r["changes"])): r["scores"][update][1]
-        for r in settings_map.read(settings_map.RESULTS / "rows.jsonl")
-    }
+    update, truth = str(settings_map.SHORT), true_medians()
     return pd.DataFrame(
         {
             "task": r["task"],
-            "setting": json.dumps(r["changes"]),
-            "true": truth[r["task"], r["seed"], json.dumps(r["changes"])],
+            "changes": r["changes"],
+            "true": truth[r["task"], r["seed"], json.dumps(r["changes"])][update],
             "simulated run": r["simulated"][update],
             **{name: r[name] for name in CRITERIA if name in r},
         }
@@ -137,25 +158,69 @@ def joined(store: Path) -> pd.DataFrame:
     )
 
 
+def of_stage_one(changes: dict[str, Any], radius: float) -> bool:
+    """Whether stage 2 is as in every other such row: one adaptation radius, and nothing else."""
+    return changes.get("adaptation radius") == radius and changes.keys() <= STAGE_ONE | {
+        "adaptation radius",
+        "updates",  # compared after 96 in any case
+    }
+
+
 def comparison(rows: pd.DataFrame) -> pd.DataFrame:
     """For each task and criterion: its correlation with the truth, and what its pick comes to."""
+    questions = {
+        "all settings": [True] * len(rows),
+        **{
+            f"stage 1, then radius {radius:g}": [of_stage_one(c, radius) for c in rows["changes"]]
+            for radius in RADII
+        },
+    }
     lines = []
-    for task, part in rows.groupby("task", sort=False):
-        for name, more in CRITERIA.items():
-            score = part[name] if more else -part[name]
-            picked = part[score == score.max()]  # settings of stage 2 share a fit
-            lines.append(
-                {
-                    "task": task,
-                    "criterion": name,
-                    "correlation with the truth": spearmanr(score, part["true"]).statistic,
-                    "median of its pick": picked["true"].mean(),
-                    "of `default`": part["true"].iloc[0],
-                    "best of all settings": part["true"].max(),
-                    "mean of all settings": part["true"].mean(),
-                }
-            )
+    for question, members in questions.items():
+        for task, part in rows[members].groupby("task", sort=False):
+            for name, more in CRITERIA.items():
+                score = part[name] if more else -part[name]
+                picked = part[score == score.max()]  # settings of stage 2 share a fit
+                lines.append(
+                    {
+                        "in question": f"{question} ({len(part)})",
+                        "task": task,
+                        "criterion": name,
+                        "correlation with the truth": spearmanr(score, part["true"]).statistic,
+                        "median of its pick": picked["true"].mean(),
+                        "of `default`": part["true"].iloc[0],
+                        "best of all": part["true"].max(),
+                        "mean of all": part["true"].mean(),
+                    }
+                )
     return pd.DataFrame(lines)
+
+
+def updates_chosen(store: Path) -> pd.DataFrame:
+    """What the number of updates that the simulated run chooses comes to in truth."""
+    truth, lines = true_medians(), []
+    for task, part in groupby(settings_map.read(store), key=itemgetter("task")):
+        ways, true = [], []
+        for i, row in enumerate(part):
+            true.append(truth[task, row["seed"], json.dumps(row["changes"])])
+            way = [Judgement(i, int(k), 0, v) for k, v in row["simulated"].items() if int(k)]
+            ways.append(way)
+        chosen = [true[i][str(_choose(way).num_updates)] for i, way in enumerate(ways)]
+        pick = _choose([judgement for way in ways for judgement in way])
+        lines.append(
+            {
+                "task": task,
+                "mean with the updates chosen": mean(chosen),
+                "with 96": mean(t[str(settings_map.SHORT)] for t in true),
+                "with the best of each": mean(max(t.values()) for t in true),
+                "setting and updates chosen": true[pick.setting][str(pick.num_updates)],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"
 
 
 @app.command()
@@ -164,9 +229,10 @@ def compare(
     output: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
 ) -> None:
     """Print, and write, how the criteria do."""
-    table = comparison(joined(store))
-    rows = [[t, c, *(f"{v:.3f}" for v in values)] for _, t, c, *values in table.itertuples()]
-    text = markdown_table([[*table], *rows])
+    text = "\n".join(
+        markdown_table([[*table], *([*map(_cell, row)] for row in table.itertuples(index=False))])
+        for table in (comparison(joined(store)), updates_chosen(store))
+    )
     print(text)
     if output is not None:
         output.write_text(text, encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -84,34 +83,79 @@ def test_runs_without_an_oracle_and_goes_on(
         assert row["top-k regret"] >= 0.0
 
 
-def test_compares_the_picks_with_the_truth(
-    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("changes", "belongs"),
+    [
+        ({"adaptation radius": 0.05, "updates": 300}, True),  # `default` itself
+        ({"epochs": 2.0, "adaptation radius": 0.05}, True),
+        ({"epochs": 2.0, "adaptation radius": 0.0}, False),
+        ({"adaptation radius": 0.05, "cap": 1.0}, False),
+        ({"cap": 1.0}, False),
+    ],
+)
+def test_what_differs_in_stage_one_alone(
+    script: Any, changes: dict[str, Any], belongs: bool
 ) -> None:
+    assert script.of_stage_one(changes, 0.05) is belongs
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def store(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three settings, the third the best; the rank correlation likes the first."""
     monkeypatch.setattr(script.settings_map, "RESULTS", tmp_path)
-    rows, truth = [], []
-    settings = [{"cap": 1.0}, {"cap": 2.0}, {"cap": 3.0}]
-    for changes, true, simulated, rank, regret in zip(
-        settings, (0.1, 0.2, 0.3), (1.0, 2.0, 3.0), (0.3, 0.2, 0.1), (0.1, 0.1, 0.5), strict=True
-    ):
-        key = {"task": "ackley6", "seed": 0, "changes": changes}
-        truth.append(key | {"scores": {"96": [1.0, true]}})
-        rows.append(
-            key | {"simulated": {"96": simulated}, "rank correlation": rank, "top-k regret": regret}
-        )
-    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, truth)) + "\n")
-    store, output = tmp_path / "store.jsonl", tmp_path / "out.md"
-    store.write_text("\n".join(map(json.dumps, rows)) + "\n")
-    result = CliRunner().invoke(
-        script.app, ["compare", "--store", str(store), "--output", str(output)]
-    )
+    keys = [
+        {"task": "ackley6", "seed": 0, "changes": changes}
+        for changes in ({"cap": 1.0}, {"cap": 2.0}, {"epochs": 0.5, "adaptation radius": 0.05})
+    ]
+    true = [(0.1, 0.3, 0.1), (0.1, 0.2, 0.2), (0.1, 0.2, 0.3)]
+    simulated = [(0.0, 1.0, 0.5), (0.0, 1.97, 2.0), (0.0, 2.0, 3.0)]
+    on_hidden = [(0.3, 0.1), (0.2, 0.1), (0.1, 0.5)]
+    updates = ("8", "48", "96")
+    scores = [{k: [1.0, m] for k, m in zip(updates, way, strict=True)} for way in true]
+    write(tmp_path / "rows.jsonl", [k | {"scores": s} for k, s in zip(keys, scores, strict=True)])
+    rows = [
+        key
+        | {"simulated": {"0": 9.0, **dict(zip(updates, way, strict=True))}}
+        | {"rank correlation": rank, "top-k regret": regret}
+        for key, way, (rank, regret) in zip(keys, simulated, on_hidden, strict=True)
+    ]
+    write(tmp_path / "store.jsonl", rows)
+    return tmp_path / "store.jsonl"
+
+
+def test_compares_the_picks_with_the_truth(script: Any, store: Path) -> None:
+    table = script.comparison(script.joined(store))
+    whole = table[table["in question"] == "all settings (3)"].set_index("criterion")
+    picks, correlation = whole["median of its pick"], whole["correlation with the truth"]
+    assert picks["simulated run"] == 0.3
+    assert picks["rank correlation"] == 0.1
+    assert picks["top-k regret"] == pytest.approx(0.15)  # of two that are alike
+    assert correlation["simulated run"] == pytest.approx(1.0)
+    assert correlation["rank correlation"] == pytest.approx(-1.0)
+    assert (whole["best of all"] == 0.3).all()
+    assert set(table["in question"]) == {"all settings (3)", "stage 1, then radius 0.05 (1)"}
+
+
+def test_number_of_updates(script: Any, store: Path) -> None:
+    """The first turns after 48, the second has nearly all of its gain by then."""
+    (row,) = script.updates_chosen(store).to_dict("records")
+    assert row["mean with the updates chosen"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
+    assert row["with 96"] == pytest.approx((0.1 + 0.2 + 0.3) / 3)
+    assert row["with the best of each"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
+    assert row["setting and updates chosen"] == 0.3
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_writes_both_tables(script: Any, store: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.md"
+    arguments = ["compare", "--store", str(store), "--output", str(output)]
+    result = CliRunner().invoke(script.app, arguments)
     assert result.exit_code == 0, result.output
-    table = {
-        cells[2]: cells[3:5]
-        for line in output.read_text().splitlines()[2:]
-        if (cells := re.split(r"\s*\|\s*", line))
-    }
-    assert table == {
-        "simulated run": ["1.000", "0.300"],
-        "rank correlation": ["-1.000", "0.100"],
-        "top-k regret": ["-0.866", "0.150"],  # of two that are alike
-    }
+    written = output.read_text()
+    assert "| all settings (3) | ackley6 | top-k regret | -0.866 | 0.150 |" in written
+    assert "| ackley6 | 0.267 | 0.200 | 0.267 | 0.300 |" in written
+    assert written.strip() == result.output.strip()
