@@ -248,15 +248,21 @@ class CheckpointFolder:
             return {}
         return {"checkpoint": file, "checkpoint_interval": self.interval}
 
+    def holds(self, name: str) -> bool:
+        """Whether there is anything of a stage."""
+        file = self.file(name)
+        return file is not None and file.exists()
+
     def seconds(self, *names: str) -> float:
-        """What earlier runs have spent on stages, each with those whose names begin with its own.
+        """What earlier runs have spent on stages, each with its parts, ``NAME-...``.
 
         Raises:
             InputDataError: If a file is damaged.
         """
         if self.path is None:
             return 0.0
-        files = {f for name in names for f in self.path.glob(f"{name}*.checkpoint")}
+        patterns = [f"{name}{part}.checkpoint" for name in names for part in ("", "-*")]
+        files = {file for pattern in patterns for file in self.path.glob(pattern)}
         return sum(float(_unseal(file)["seconds"]) for file in sorted(files))
 
 

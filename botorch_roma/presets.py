@@ -64,9 +64,6 @@ class Preset:
         select: For :func:`~botorch_roma.selection.select_options`, whose choice goes over
             ``optimize``; None where nothing is selected. Stage 1 comes before, so that
             ``fit_settings`` is none of them.
-
-    Raises:
-        UnsupportedError: For ``select`` with ``fit_settings``.
     """
 
     name: str
@@ -77,13 +74,19 @@ class Preset:
     latent: dict[str, Any] = field(default_factory=dict)
     select: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        if self.select is not None and "fit_settings" in self.select:
+    def check_select(self) -> dict[str, Any] | None:
+        """Return :attr:`select`.
+
+        Raises:
+            UnsupportedError: For ``fit_settings``, whose choice would come too late.
+        """
+        if self.select is not None and self.select.get("fit_settings") is not None:
             raise UnsupportedError(
                 f"`select` holds `fit_settings` = {self.select['fit_settings']!r}, and a preset "
                 "selects after stage 1; call `select_options` yourself, and put what it returns as "
                 "`fit_options` into `fit`."
             )
+        return self.select
 
     def as_dict(self) -> dict[str, Any]:
         """All settings as one nested dictionary of primitives."""

@@ -219,8 +219,9 @@ def propose(
         encoded=table.has_tokens or isinstance(encoding, Encoding),
     )
     _check_number(q, table, box, fixed, stage_two)
-    if preset.select is not None:
-        check_rest(sign * table.Y, q, preset.select.get("hidden_fraction", HIDDEN_FRACTION))
+    select = preset.check_select()
+    if select is not None:
+        check_rest(sign * table.Y, q, select.get("hidden_fraction", HIDDEN_FRACTION))
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     earlier = {s: checkpoints.seconds(s) for s in ("latent", "stage-1", "selection")}
     checkpoints.seconds("stage-2")  # a damaged file is named now, not after stage 1
@@ -260,7 +261,7 @@ def propose(
     own = {"fixed_features": fixed, "post_processing_func": rounding}
     optimize = {**own, **stage_two}
     selection = None
-    if preset.select is not None:
+    if select is not None:
         selection = select_options(
             model,
             box,
@@ -271,7 +272,7 @@ def propose(
             checkpoint=checkpoint,
             checkpoint_interval=checkpoint_interval,
             progress=progress,
-            **preset.select,
+            **select,
         )
         optimize |= {**selection.options, **(optimize_options or {})}
     trajectory: Trajectory | None = None

@@ -16,10 +16,9 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ from botorch_roma.optim.initializers import distinct_keys
 from botorch_roma.optim.optimize import check_options, prepare_search
 from botorch_roma.optim.options import RoMAOptions
 from botorch_roma.optim.search import Search
-from botorch_roma.validation import check_float
+from botorch_roma.validation import check_float, check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +58,25 @@ GAIN_SHARE: float = 0.95
 
 #: Between the seed of the judge and that of the fit to the rest: the two must not start alike.
 SEED_OFFSET: int = 10_007
+
+_OF_ALL: dict[str, str] = dict.fromkeys(
+    ("checkpoint", "checkpoint_interval", "timeout_sec", "progress"),
+    "is one for all settings; pass it to `select_options`",
+)
+
+#: What makes no setting of a stage, and why.
+_NOT_IN_QUESTION: dict[str, dict[str, str]] = {
+    "settings": {
+        **_OF_ALL,
+        "min_distance": "makes no difference to the judge; pass it in `optimize_options`",
+    },
+    "fit_settings": {
+        **_OF_ALL,
+        "seed": "is one for all settings; pass it to `select_options`",
+        "warm_start": "would go on from the weights of the judge, and is judged without; leave it "
+        "out",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -143,11 +161,12 @@ def select_options(
             of :func:`~botorch_roma.fit.fit_roma_model` over ``fit_options``; none by default. The
             model is the judge as it is: fit it anew with what is chosen.
         hidden_fraction: Share of the measured designs that is hidden, the best ones.
-        seed: Seed of the fits; one that depends on the model's by default.
+        seed: Seed of the fits; by default one that depends on that of ``fit_options``, or of the
+            model, and differs from it, so that the judge and what it judges do not start alike.
         fit_options: Arguments of :func:`~botorch_roma.fit.fit_roma_model`.
         optimize_options: Arguments of :func:`~botorch_roma.optim.optimize_acqf_roma`.
-        timeout_sec: Time budget in seconds: half of it for the fits, the rest for stage 2. Settings
-            for which no time is left are not judged.
+        timeout_sec: Time budget in seconds: half of it for the fits, in equal shares, the rest for
+            stage 2. Settings for which no time is left are not judged.
         checkpoint: A folder to save each fit and each optimisation to as they go on, and to go on
             from, see :mod:`botorch_roma.checkpoint`; none by default. The time budget is that of
             all runs together.
@@ -163,7 +182,8 @@ def select_options(
         TypeError: For an unknown option of stage 1.
         UnsupportedError: For a model with several outputs; settings that are unknown, do not apply
             or are not judged.
-        ValueError: For options out of range; no settings; a checkpoint of another selection.
+        ValueError: For options out of range; settings that are none; a checkpoint of another
+            selection.
 
     Example:
         >>> selection = select_options(model, bounds, q=128)
@@ -175,15 +195,15 @@ def select_options(
         >>> selection = select_options(model, bounds, 128, radii, fit_settings=radii)
         >>> fit_roma_model(model, **selection.fit_options)
     """
-    start = time.monotonic()
+    clock = _Clock(timeout_sec)
     check_model("model", model)
-    left = check_rest(model.train_Y, q, hidden_fraction)
+    num_left = check_rest(model.train_Y, q, hidden_fraction)
     if timeout_sec is not None:
         check_float("timeout_sec", timeout_sec, exclusive=True, unit=" seconds")
-    fit_settings = ({},) if fit_settings is None else fit_settings
-    for name, given in (("settings", settings), ("fit_settings", fit_settings)):
-        if not given:
-            raise ValueError(f"`{name}` is empty; it must hold at least one mapping of options.")
+    if seed is not None:
+        check_seed("seed", seed)
+    settings = _listed("settings", settings)
+    fit_settings = [{}] if fit_settings is None else _listed("fit_settings", fit_settings)
     if model.num_outputs != 1:
         raise UnsupportedError(
             f"`model` must have one output to be a judge, received one of {model.num_outputs}."
@@ -191,47 +211,47 @@ def select_options(
     if not model.is_fitted:
         raise ModelFittingError("`model` has not been fitted; call `fit_roma_model` first.")
     encoded = isinstance(getattr(model, "input_transform", None), Encoding)
-    for i, changes in enumerate(settings):
-        if changes.get("min_distance") is not None:
-            raise UnsupportedError(
-                f"`settings[{i}]` holds `min_distance` = {changes['min_distance']}, which makes no "
-                "difference to the judge; pass it in `optimize_options`."
-            )
+    for changes in settings:
         options = {**(optimize_options or {}), **changes}
         check_options(bounds, q, options, model.num_members, encoded=encoded)
-    fits = [{**(fit_options or {}), **changes} for changes in fit_settings]
+    fits = [{"progress": progress, **(fit_options or {}), **changes} for changes in fit_settings]
     for options in fits:
         check_fit_options(options)
+    common = {"progress": progress, **(optimize_options or {})}
     checkpoints = CheckpointFolder(checkpoint, checkpoint_interval)
     order = model.train_Y[:, 0].argsort(stable=True)
-    budget = None if timeout_sec is None else timeout_sec / (2 * len(fits))
-    proxies = []
+    judge, judgements = _Judge(model, order[num_left:]), list[Judgement]()
+    start_scores: dict[tuple[int, int], float] = {}
+    share = None if timeout_sec is None else timeout_sec / (2 * len(fits))
     for i, options in enumerate(fits):
         stage = f"selection-fit-{i}"
+        if judgements and clock.left() <= 0 and not checkpoints.holds(stage):
+            continue
         before = checkpoints.seconds(stage)
-        options = {"progress": progress, **options, **checkpoints.stage(stage)}
-        proxies.append(_fit_to_the_rest(model, order[:left], seed, options, budget))
-        start -= before
-    judge, judgements = _Judge(model, order[left:]), list[Judgement]()
-    common = {"progress": progress, **(optimize_options or {})}
-    ways = [*product(range(len(fits)), range(len(settings)))]
-    for i, way in enumerate(ways):
-        search, stage_two = prepare_search(
-            PosteriorMean(proxies[way[0]]), bounds, q, **{**common, **settings[way[1]]}
+        rest = _fit_to_the_rest(
+            model, order[:num_left], seed, {**options, **checkpoints.stage(stage)}, share
         )
-        start_score = judge(search.start)  # the same for all settings
-        with open_checkpoint(
-            checkpoints.file(f"selection-{way[0]}-{way[1]}"),
-            checkpoint_interval,
-            search.start.device,
-            partial(search.fingerprint, stage_two),
-        ) as file:
-            start -= 0.0 if file is None else file.before
-            seconds = None if timeout_sec is None else timeout_sec - (time.monotonic() - start)
-            if seconds is not None and seconds <= 0 and judgements:
-                break
-            budget = None if seconds is None else max(seconds / (len(ways) - i), 1e-3)
-            judgements.extend(_judge_along(search, stage_two, judge, way, budget, progress, file))
+        clock.add(before)
+        for j, changes in enumerate(settings):
+            search, stage_two = prepare_search(
+                PosteriorMean(rest), bounds, q, **{**common, **changes}
+            )
+            with open_checkpoint(
+                checkpoints.file(f"selection-{i}-{j}"),
+                checkpoint_interval,
+                search.start.device,
+                partial(search.fingerprint, stage_two),
+            ) as file:
+                clock.add(0.0 if file is None else file.before)
+                seconds = clock.left() - (len(fits) - i - 1) * (share or 0.0)
+                if judgements and seconds <= 0 and not (file and file.parts):
+                    continue
+                ways_left = (len(fits) - i) * len(settings) - j
+                budget = None if share is None else max(seconds / ways_left, 1e-3)
+                start_scores[i, j] = judge(search.start)
+                judgements.extend(
+                    _judge_along(search, stage_two, judge, (i, j), budget, progress, file)
+                )
     chosen = _choose(judgements)
     return Selection(
         options={
@@ -240,11 +260,45 @@ def select_options(
             "local_search_rounds": chosen.local_search_rounds,
         },
         score=chosen.score,
-        start_score=start_score,
+        start_score=start_scores[chosen.fit_setting, chosen.setting],
         judgements=judgements,
-        seconds=time.monotonic() - start,
+        seconds=clock.spent(),
         fit_options=dict(fit_settings[chosen.fit_setting]),
     )
+
+
+class _Clock:
+    """What a selection has spent, with what earlier runs of it have, and what is left."""
+
+    def __init__(self, timeout_sec: float | None) -> None:
+        self.timeout_sec, self.start = timeout_sec, time.monotonic()
+
+    def add(self, seconds: float) -> None:
+        self.start -= seconds
+
+    def spent(self) -> float:
+        return time.monotonic() - self.start
+
+    def left(self) -> float:
+        return torch.inf if self.timeout_sec is None else self.timeout_sec - self.spent()
+
+
+def _listed(name: str, settings: Any) -> list[Mapping[str, Any]]:
+    """Settings of one stage, checked as far as can be without knowing their options."""
+    if isinstance(settings, Mapping | str) or not isinstance(settings, Iterable):
+        raise ValueError(f"`{name}` must be a list of mappings of options, received {settings!r}.")
+    listed = list(settings)
+    if not listed:
+        raise ValueError(f"`{name}` is empty; it must hold at least one mapping of options.")
+    for i, changes in enumerate(listed):
+        if not isinstance(changes, Mapping):
+            raise ValueError(f"`{name}[{i}]` must map names to values, received {changes!r}.")
+        for option, why in _NOT_IN_QUESTION[name].items():
+            if changes.get(option) is not None:
+                raise UnsupportedError(
+                    f"`{name}[{i}]` holds `{option}` = {changes[option]!r}, which {why}."
+                )
+    return listed
 
 
 def check_rest(Y: Tensor, q: int, hidden_fraction: float = HIDDEN_FRACTION) -> int:
@@ -282,7 +336,9 @@ def _fit_to_the_rest(
 ) -> RoMAModel:
     """A model of the same kind, fitted to some rows."""
     rows = rows.sort().values
-    seed = model.seed + SEED_OFFSET if seed is None else seed
+    of_judge = fit_options.get("seed")
+    if seed is None:
+        seed = (model.seed if of_judge is None else of_judge) + SEED_OFFSET
     with warnings.catch_warnings():
         # of all data it has been said already
         warnings.filterwarnings("ignore", "`train_X` is constant", InputDataWarning)
@@ -297,8 +353,7 @@ def _fit_to_the_rest(
             activation=model.network.activation_name,
             seed=seed,
         )
-    budget = None if timeout_sec is None else timeout_sec / 2
-    fit_roma_model(rest, **{"seed": seed, "timeout_sec": budget, **fit_options})
+    fit_roma_model(rest, **{"timeout_sec": timeout_sec, **fit_options, "seed": seed})
     return rest
 
 
@@ -331,11 +386,11 @@ def _judge_along(
 
 
 def _choose(judgements: list[Judgement]) -> Judgement:
-    """The earliest of the best setting that has nearly all of the gain over the first."""
-    best, first = max(judgements, key=lambda j: j.score), judgements[0]
-    enough = first.score + GAIN_SHARE * (best.score - first.score)
+    """The earliest of the best way that has nearly all of the gain over its first."""
+    best = max(judgements, key=lambda j: j.score)
     way = best.fit_setting, best.setting
-    along = (j for j in judgements if (j.fit_setting, j.setting) == way)
+    along = [j for j in judgements if (j.fit_setting, j.setting) == way]
+    enough = along[0].score + GAIN_SHARE * (best.score - along[0].score)
     return next(j for j in along if j.score >= enough)
 
 

@@ -6,9 +6,18 @@ import json
 from typing import Any
 
 import pytest
+import torch
 from botorch.exceptions.errors import UnsupportedError
 
-from botorch_roma import PRESETS, Preset, RoMAModel, RoMAOptions, fit_roma_model, get_preset
+from botorch_roma import (
+    PRESETS,
+    Preset,
+    RoMAModel,
+    RoMAOptions,
+    fit_roma_model,
+    get_preset,
+    propose,
+)
 from botorch_roma.latent import LatentSpace
 from botorch_roma.optim import optimize_acqf_roma
 from botorch_roma.selection import select_options
@@ -211,7 +220,12 @@ def test_names() -> None:
 
 
 def test_a_preset_selects_after_stage_one() -> None:
-    with pytest.raises(
-        UnsupportedError, match=r"`select` holds `fit_settings` = \[\{'epochs': 5\}\]"
-    ):
-        Preset("mine", select={"fit_settings": [{"epochs": 5}]})
+    preset = Preset("mine", select={"fit_settings": [{"epochs": 5}]})
+    expected = r"`select` holds `fit_settings` = \[\{'epochs': 5\}\]"
+    with pytest.raises(UnsupportedError, match=expected):
+        preset.check_select()
+    X = torch.rand(20, 2)
+    with pytest.raises(UnsupportedError, match=expected):
+        propose(X, X.sum(dim=1), q=2, preset=preset, fit_options={"epochs": 10**9})
+    for select in (None, {"fit_settings": None, "hidden_fraction": 0.1}):
+        assert Preset("mine", select=select).check_select() == select

@@ -18,7 +18,7 @@ from botorch.models.transforms import Normalize, Standardize
 from botorch.sampling import IIDNormalSampler
 
 from botorch_roma import RoMAModel, checkpoint, fit_roma_model, optimize_acqf_roma, propose
-from botorch_roma.checkpoint import Checkpoint, open_checkpoint
+from botorch_roma.checkpoint import Checkpoint, CheckpointFolder, open_checkpoint
 from botorch_roma.fit import fit_roma_models
 from botorch_roma.interrupt import finish_on_interrupt
 from botorch_roma.latent import LatentSpace, OneHotEncoding, Vocabulary
@@ -27,7 +27,7 @@ from botorch_roma.optim.optimize import optimize_acqfs_roma
 from botorch_roma.optim.trajectory import Trajectory
 from botorch_roma.presets import Preset
 from botorch_roma.sealed import seal, unseal
-from botorch_roma.selection import select_options
+from botorch_roma.selection import Selection, select_options
 from botorch_roma.training import Training
 
 T = TypeVar("T")
@@ -521,6 +521,42 @@ def test_selection_of_both_stages(tmp_path: Path, killed: Any) -> None:
     assert (again.options, again.fit_options) == (whole.options, whole.fit_options)
     ways = [f"selection-{way}" for way in ("0-0", "0-1", "1-0", "1-1", "fit-0", "fit-1")]
     assert sorted(p.stem for p in (tmp_path / "c").glob("*.checkpoint")) == ways
+
+
+@pytest.mark.filterwarnings("ignore:The time budget")
+def test_a_selection_that_ran_out_of_time_gives_its_result_again(tmp_path: Path) -> None:
+    model = make()
+    fit_roma_model(model, **FIT)
+
+    def select() -> Selection:
+        return select_options(
+            model,
+            BOUNDS,
+            3,
+            fit_settings=[{"epochs": n} for n in range(1, 13)],
+            fit_options=FIT,
+            optimize_options={"num_updates": 400, "num_adaptation_steps": 1},
+            timeout_sec=0.5,
+            checkpoint=tmp_path / "c",
+            checkpoint_interval=0.0,
+        )
+
+    first, again = select(), select()
+    assert again.judgements == first.judgements
+    assert (again.options, again.fit_options) == (first.options, first.fit_options)
+
+
+def test_seconds_of_a_stage_are_its_own_and_those_of_its_parts(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, 0.0)
+    for i, name in enumerate(("fit-1", "fit-1-2", "fit-10")):
+        with open_checkpoint(folder.file(name), 0.0, CPU, dict):
+            pass
+        age(tmp_path / f"{name}.checkpoint", 10.0**i)
+    assert folder.seconds("fit-1") == pytest.approx(11.0, abs=0.5)
+    assert folder.seconds("fit") == pytest.approx(111.0, abs=0.5)
+    assert folder.holds("fit-10")
+    assert not folder.holds("fit-2")
+    assert not CheckpointFolder(None, 0.0).holds("fit-1")
 
 
 def test_time_budget_of_propose(tmp_path: Path) -> None:

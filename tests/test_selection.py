@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from botorch.acquisition import PosteriorMean
@@ -49,33 +51,48 @@ class TestSelect:
         assert candidates.shape == (16, 2)
 
     def test_settings_of_stage_one(self, model: RoMAModel) -> None:
-        fit_settings = [{"lr": 1e-9, "epochs": 1}, {"epochs": 60}]  # the first learns nothing
+        fit_settings = [{"epochs": 60}, {"lr": 1e-9, "epochs": 1}]  # the second learns nothing
         settings = [{"lr": 1e-4}, {"lr": 0.05, "radius": 0.01}]
+        options: dict[str, Any] = {"optimize_options": {"num_updates": 40, "raw_samples": 64}}
+        torch.manual_seed(0)  # for the raw samples
         result = select_options(
-            model,
-            BOUNDS,
-            16,
-            settings,
-            fit_settings=fit_settings,
-            fit_options=FIT,
-            optimize_options={"num_updates": 40},
+            model, BOUNDS, 16, settings, fit_settings=fit_settings, fit_options=FIT, **options
         )
-        assert result.fit_options == fit_settings[1]
+        assert result.fit_options == fit_settings[0]
         assert result.options.items() >= settings[1].items()
         ways = [(j.fit_setting, j.setting) for j in result.judgements]
         assert list(dict.fromkeys(ways)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+        torch.manual_seed(0)
         alone = select_options(
-            model,
-            BOUNDS,
-            16,
-            settings,
-            fit_options=FIT | fit_settings[1],
-            optimize_options={"num_updates": 40},
+            model, BOUNDS, 16, settings, fit_options=FIT | fit_settings[0], **options
         )
         assert alone.options == result.options
-        assert alone.score == result.score
+        assert (alone.score, alone.start_score) == (result.score, result.start_score)
         assert alone.fit_options == {}
         assert len(result.to_frame()) == 2 * len(alone.to_frame())
+
+    @pytest.mark.parametrize("fit_settings", [None, [{}, {"radius": 0.02}]])
+    def test_budget_and_seed_of_the_fits(
+        self, model: RoMAModel, monkeypatch: pytest.MonkeyPatch, fit_settings: Any
+    ) -> None:
+        calls: list[dict[str, Any]] = []
+
+        def fit(rest: RoMAModel, **options: Any) -> None:
+            calls.append(options)
+            fit_roma_model(rest, **options)
+
+        monkeypatch.setattr("botorch_roma.selection.fit_roma_model", fit)
+        options: dict[str, Any] = {
+            "fit_settings": fit_settings,
+            "fit_options": FIT | {"seed": model.seed},
+            "optimize_options": {"num_updates": 1},
+        }
+        select_options(model, BOUNDS, 8, timeout_sec=1000.0, **options)
+        assert sum(call["timeout_sec"] for call in calls) == 500.0
+        assert all(call["seed"] != model.seed for call in calls)
+        calls.clear()
+        select_options(model, BOUNDS, 8, seed=7, **options)
+        assert {(call["timeout_sec"], call["seed"]) for call in calls} == {(None, 7)}
 
     def test_same_again(self, model: RoMAModel) -> None:
         first, second = (
@@ -212,6 +229,10 @@ class TestChoose:
         ]
         assert _choose(judgements) == judgements[3]
 
+    def test_the_gain_is_that_of_the_setting(self) -> None:
+        judgements = [Judgement(0, 1, 0, -100.0), *(Judgement(1, k, 0, float(k)) for k in range(3))]
+        assert _choose(judgements) == judgements[-1]
+
     def test_only_of_the_best_setting_of_stage_one(self) -> None:
         judgements = [
             Judgement(0, 1, 0, 1.0),
@@ -230,6 +251,17 @@ class TestErrors:
     def test_settings(self, model: RoMAModel) -> None:
         with pytest.raises(ValueError, match="`settings` is empty"):
             select_options(model, BOUNDS, 8, [])
+        with pytest.raises(
+            UnsupportedError, match=r"`settings\[0\]` holds `checkpoint` = 'c', .*; "
+        ):
+            select_options(model, BOUNDS, 8, [{"checkpoint": "c"}])
+        for name in ("settings", "fit_settings"):
+            wrong: Any
+            for wrong in ({"radius": 0.02}, "radius", 3):
+                with pytest.raises(ValueError, match=f"`{name}` must be a list of mappings .* rec"):
+                    select_options(model, BOUNDS, 8, **{name: wrong})
+            with pytest.raises(ValueError, match=rf"`{name}\[1\]` must map .* received None"):
+                select_options(model, BOUNDS, 8, **{name: iter([{}, None])})
         with pytest.raises(ValueError, match=r"`hidden_fraction` must be at most 0.9, received 1"):
             select_options(model, BOUNDS, 8, hidden_fraction=1)
         refused = [{"no_such": 1}, {"reencode_every": 2}, {"min_distance": 0.5}]
@@ -245,6 +277,17 @@ class TestErrors:
             select_options(model, BOUNDS, 8, fit_settings=[])
         with pytest.raises(TypeError, match="no_such"):
             select_options(model, BOUNDS, 8, fit_settings=[{}, {"no_such": 1}])
+        for name, value in {
+            "checkpoint": "c",
+            "timeout_sec": 7,
+            "progress": True,
+            "seed": 0,
+            "warm_start": True,
+        }.items():
+            with pytest.raises(UnsupportedError, match=rf"`fit_settings\[1\]` holds `{name}` = "):
+                select_options(model, BOUNDS, 8, fit_settings=[{}, {name: value}])
+        with pytest.raises(ValueError, match=r"`seed` must be .* received -1"):
+            select_options(model, BOUNDS, 8, seed=-1)
         with pytest.raises(ValueError, match=r"`epochs` must be .* received 0"):
             select_options(model, BOUNDS, 8, fit_settings=[{}, {"epochs": 0}])
 

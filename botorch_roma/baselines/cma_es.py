@@ -19,7 +19,7 @@ from botorch_roma.baselines.ensemble import Ensemble, ProxyOptions
 from botorch_roma.baselines.space import DesignSpace
 from botorch_roma.progress import track
 from botorch_roma.tasks import OfflineTask
-from botorch_roma.validation import check_float, check_int
+from botorch_roma.validation import check_flag, check_float, check_int
 
 #: Five networks.
 CMA_PROXY = ProxyOptions(num_members=5, hidden_sizes=(256, 256))
@@ -66,6 +66,8 @@ def cma_es(
 
     check_float("sigma", sigma, exclusive=True)
     check_int("num_iterations", num_iterations, minimum=1)
+    if diagonal is not None:
+        check_flag("diagonal", diagonal)
     space = DesignSpace(task, encoding)
     if diagonal is None:
         diagonal = space.dim > MAX_FULL_DIM

@@ -243,14 +243,14 @@ class RoMAMethod:
         with warnings.catch_warnings():
             # the published latent spaces lose their start designs: the table says how many
             warnings.filterwarnings("ignore", "This latent space loses", InputDataWarning)
-            if preset.select is not None:
+            if (select := preset.check_select()) is not None:
                 options |= select_options(
                     model,
                     task.bounds,
                     q,
                     fit_options=preset.fit,
                     optimize_options=options,
-                    **preset.select,
+                    **select,
                 ).options
             candidates, _ = optimize_acqf_roma(
                 PosteriorMean(model), task.bounds, q, trajectory=trajectory, **options

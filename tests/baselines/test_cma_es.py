@@ -109,6 +109,12 @@ def test_many_inputs_have_a_diagonal_covariance(
     assert [np.ndim(C) < 2 or not C[0, 1] for C in covariances] == [expected] * 2
 
 
+@pytest.mark.parametrize("diagonal", [1, 2.0, "no"])
+def test_refuses_what_is_no_flag(wide_task: OfflineTask, diagonal: Any) -> None:
+    with pytest.raises(ValueError, match="`diagonal` must be True or False, received"):
+        cma_es(wide_task, 2, diagonal=diagonal)
+
+
 def test_seeds(wide_task: OfflineTask) -> None:
     """Seed 0 is not that of the clock; numpy's own random numbers go on as if nothing were."""
     first, again, other = [], [], []
