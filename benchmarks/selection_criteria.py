@@ -7,9 +7,10 @@
 rest, and appends a line of JSON to --store. The criteria: how the fit ranks the hidden designs
 (rank correlation); what is lost by taking the 128 of them that it likes best (top-k regret); and
 the simulated run, from the best of the rest, judged by an ensemble that has seen everything, as
-`botorch_roma.selection` does. The oracle is never asked. `compare` holds the criteria against what
-the same settings came to in truth, on the full table, in the store of `settings_map.py`: after 96
-updates, and, for the simulated run, with the number of updates that it chooses.
+`botorch_roma.selection` does (of distinct designs, as the map has them). The oracle is never asked.
+`compare` holds the criteria against what the same settings came to in truth, on the full table, in
+the store of `settings_map.py`: after 96 updates, and, for the simulated run, with the number of
+updates that it chooses.
 """
 
 from __future__ import annotations
@@ -143,6 +144,22 @@ def true_medians() -> dict[tuple[str, int, str], dict[str, float]]:
     }
 
 
+def stored(store: Path) -> list[dict[str, Any]]:
+    """The rows of a store, those of a task together, in the order of the map."""
+    rows = [*settings_map.read(store)]
+    if not rows:
+        raise typer.BadParameter(f"{store} holds no rows; make some with `run`.")
+    if len({row["seed"] for row in rows}) > 1:
+        raise typer.BadParameter(f"{store} holds several seeds, which are not compared; name one.")
+    tasks = [*dict.fromkeys(row["task"] for row in rows)]
+    settings = [*map(json.dumps, settings_map.ROWS)]
+
+    def place(row: dict[str, Any]) -> tuple[int, int]:
+        return tasks.index(row["task"]), settings.index(json.dumps(row["changes"]))
+
+    return sorted(rows, key=place)
+
+
 def joined(store: Path) -> pd.DataFrame:
     """Every setting after 96 updates: the criteria, and the true median of its batch."""
     update, truth = str(settings_map.SHORT), true_medians()
@@ -154,7 +171,7 @@ def joined(store: Path) -> pd.DataFrame:
             "simulated run": r["simulated"][update],
             **{name: r[name] for name in CRITERIA if name in r},
         }
-        for r in settings_map.read(store)
+        for r in stored(store)
     )
 
 
@@ -167,7 +184,10 @@ def of_stage_one(changes: dict[str, Any], radius: float) -> bool:
 
 
 def comparison(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each task and criterion: its correlation with the truth, and what its pick comes to."""
+    """For each task and criterion: its correlation with the truth, and what its pick comes to.
+
+    What is unchanged is `default`, or its stage 1 with the adaptation radius in question.
+    """
     questions = {
         "all settings": [True] * len(rows),
         **{
@@ -188,7 +208,7 @@ def comparison(rows: pd.DataFrame) -> pd.DataFrame:
                         "criterion": name,
                         "correlation with the truth": spearmanr(score, part["true"]).statistic,
                         "median of its pick": picked["true"].mean(),
-                        "of `default`": part["true"].iloc[0],
+                        "unchanged": part["true"].iloc[0],
                         "best of all": part["true"].max(),
                         "mean of all": part["true"].mean(),
                     }
@@ -199,7 +219,7 @@ def comparison(rows: pd.DataFrame) -> pd.DataFrame:
 def updates_chosen(store: Path) -> pd.DataFrame:
     """What the number of updates that the simulated run chooses comes to in truth."""
     truth, lines = true_medians(), []
-    for task, part in groupby(settings_map.read(store), key=itemgetter("task")):
+    for task, part in groupby(stored(store), key=itemgetter("task")):
         ways, true = [], []
         for i, row in enumerate(part):
             true.append(truth[task, row["seed"], json.dumps(row["changes"])])

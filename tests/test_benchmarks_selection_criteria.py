@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 from botorch_roma import RoMAModel, load_task
@@ -109,7 +110,7 @@ def store(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(script.settings_map, "RESULTS", tmp_path)
     keys = [
         {"task": "ackley6", "seed": 0, "changes": changes}
-        for changes in ({"cap": 1.0}, {"cap": 2.0}, {"epochs": 0.5, "adaptation radius": 0.05})
+        for changes in ({"cap": 1.0}, {"cap": 4.0}, {"epochs": 0.5, "adaptation radius": 0.05})
     ]
     true = [(0.1, 0.3, 0.1), (0.1, 0.2, 0.2), (0.1, 0.2, 0.3)]
     simulated = [(0.0, 1.0, 0.5), (0.0, 1.97, 2.0), (0.0, 2.0, 3.0)]
@@ -123,12 +124,18 @@ def store(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         | {"rank correlation": rank, "top-k regret": regret}
         for key, way, (rank, regret) in zip(keys, simulated, on_hidden, strict=True)
     ]
+    other = {"task": "other", "seed": 0, "changes": {"cap": 1.0}}
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(other | {"scores": scores[0]}) + "\n")
+    rows.insert(1, rows[0] | other)  # rows of a task need not be together
     write(tmp_path / "store.jsonl", rows)
     return tmp_path / "store.jsonl"
 
 
 def test_compares_the_picks_with_the_truth(script: Any, store: Path) -> None:
     table = script.comparison(script.joined(store))
+    assert {*table["in question"][table["task"] == "other"]} == {"all settings (1)"}
+    table = table[table["task"] == "ackley6"]
     whole = table[table["in question"] == "all settings (3)"].set_index("criterion")
     picks, correlation = whole["median of its pick"], whole["correlation with the truth"]
     assert picks["simulated run"] == 0.3
@@ -137,12 +144,14 @@ def test_compares_the_picks_with_the_truth(script: Any, store: Path) -> None:
     assert correlation["simulated run"] == pytest.approx(1.0)
     assert correlation["rank correlation"] == pytest.approx(-1.0)
     assert (whole["best of all"] == 0.3).all()
+    assert (whole["unchanged"] == 0.1).all()
     assert set(table["in question"]) == {"all settings (3)", "stage 1, then radius 0.05 (1)"}
 
 
 def test_number_of_updates(script: Any, store: Path) -> None:
     """The first turns after 48, the second has nearly all of its gain by then."""
-    (row,) = script.updates_chosen(store).to_dict("records")
+    row, other = script.updates_chosen(store).to_dict("records")
+    assert (row["task"], other["task"]) == ("ackley6", "other")
     assert row["mean with the updates chosen"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
     assert row["with 96"] == pytest.approx((0.1 + 0.2 + 0.3) / 3)
     assert row["with the best of each"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
@@ -159,3 +168,12 @@ def test_writes_both_tables(script: Any, store: Path, tmp_path: Path) -> None:
     assert "| all settings (3) | ackley6 | top-k regret | -0.866 | 0.150 |" in written
     assert "| ackley6 | 0.267 | 0.200 | 0.267 | 0.300 |" in written
     assert written.strip() == result.output.strip()
+
+
+def test_refuses_to_compare_nothing_and_seeds(script: Any, store: Path) -> None:
+    with pytest.raises(typer.BadParameter, match=r"none\.jsonl holds no rows; .* `run`"):
+        script.compare(store.with_name("none.jsonl"))
+    first, *rest = store.read_text().splitlines()
+    write(store, [json.loads(first) | {"seed": 1}, *map(json.loads, rest)])
+    with pytest.raises(typer.BadParameter, match="several seeds"):
+        script.compare(store)
