@@ -14,7 +14,7 @@ from torch import Tensor
 
 from botorch_roma import RoMAModel, fit_roma_model, optimize_acqf_roma
 from botorch_roma.latent import OneHotEncoding, Vocabulary
-from botorch_roma.selection import Judgement, _choose, _Judge, select_options
+from botorch_roma.selection import Judgement, Selection, _choose, _Judge, select_options
 from botorch_roma.tasks import OfflineTask, load_task
 
 FIT = {"epochs": 15, "batch_size": 32, "num_ascent_steps": 1, "lr": 5e-3}
@@ -53,8 +53,7 @@ class TestSelect:
     def test_settings_of_stage_one(self, model: RoMAModel) -> None:
         fit_settings = [{"epochs": 60}, {"lr": 1e-9, "epochs": 1}]  # the second learns nothing
         settings = [{"lr": 1e-4}, {"lr": 0.05, "radius": 0.01}]
-        options: dict[str, Any] = {"optimize_options": {"num_updates": 40, "raw_samples": 64}}
-        torch.manual_seed(0)  # for the raw samples
+        options: dict[str, Any] = {"optimize_options": {"num_updates": 40}}
         result = select_options(
             model, BOUNDS, 16, settings, fit_settings=fit_settings, fit_options=FIT, **options
         )
@@ -62,7 +61,6 @@ class TestSelect:
         assert result.options.items() >= settings[1].items()
         ways = [(j.fit_setting, j.setting) for j in result.judgements]
         assert list(dict.fromkeys(ways)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-        torch.manual_seed(0)
         alone = select_options(
             model, BOUNDS, 16, settings, fit_options=FIT | fit_settings[0], **options
         )
@@ -70,6 +68,23 @@ class TestSelect:
         assert (alone.score, alone.start_score) == (result.score, result.start_score)
         assert alone.fit_options == {}
         assert len(result.to_frame()) == 2 * len(alone.to_frame())
+
+    def test_start_score_is_that_of_the_setting_chosen(self, model: RoMAModel) -> None:
+        corner = torch.arange(1, 17, dtype=torch.double).view(1, 8, 2) / 100.0
+        settings: list[dict[str, Any]] = [{}, {"ic_generator": lambda **_: corner}]
+
+        def select(settings: list[dict[str, Any]]) -> Selection:
+            options = {"num_updates": 1}
+            return select_options(
+                model, BOUNDS, 8, settings, fit_options=FIT, optimize_options=options
+            )
+
+        alone = [select([changes]) for changes in settings]
+        assert alone[0].start_score != alone[1].start_score
+        best = max(alone, key=lambda result: result.score)
+        for order in (settings, settings[::-1]):
+            together = select(order)
+            assert (together.score, together.start_score) == (best.score, best.start_score)
 
     @pytest.mark.parametrize("fit_settings", [None, [{}, {"radius": 0.02}]])
     def test_budget_and_seed_of_the_fits(
