@@ -249,7 +249,7 @@ def compare(
     output: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
 ) -> None:
     """Print, and write, how the criteria do."""
-    text = "\n".join(
+    text = "# Criteria for the choice of settings, against the truth\n\n" + "\n".join(
         markdown_table([[*table], *([*map(_cell, row)] for row in table.itertuples(index=False))])
         for table in (comparison(joined(store)), updates_chosen(store))
     )
