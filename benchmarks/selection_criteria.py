@@ -134,18 +134,11 @@ def run(
             print(name, changes, row["rank correlation"], row["top-k regret"], flush=True)
 
 
-def true_medians() -> dict[tuple[str, int, str], dict[str, float]]:
-    """Median of the batch by number of updates, for each row of the map of settings."""
-    return {
-        (row["task"], row["seed"], json.dumps(row["changes"])): {
-            update: median for update, (_, median) in row["scores"].items()
-        }
-        for row in settings_map.read(settings_map.RESULTS / "rows.jsonl")
-    }
-
-
 def stored(store: Path) -> list[dict[str, Any]]:
-    """The rows of a store, those of a task together, in the order of the map."""
+    """The rows of a store, those of a task together, in the order of the map.
+
+    Each with the "true" medians of its batch by number of updates, from the map.
+    """
     rows = [*settings_map.read(store)]
     if not rows:
         raise typer.BadParameter(f"{store} holds no rows; make some with `run`.")
@@ -154,24 +147,31 @@ def stored(store: Path) -> list[dict[str, Any]]:
     tasks = [*dict.fromkeys(row["task"] for row in rows)]
     settings = [*map(json.dumps, settings_map.ROWS)]
 
-    def place(row: dict[str, Any]) -> tuple[int, int]:
-        return tasks.index(row["task"]), settings.index(json.dumps(row["changes"]))
+    def key(row: dict[str, Any]) -> tuple[str, int, str]:
+        return row["task"], row["seed"], json.dumps(row["changes"])
 
+    def place(row: dict[str, Any]) -> tuple[int, int]:
+        task, _, changes = key(row)
+        return tasks.index(task), settings.index(changes)
+
+    truth = {key(r): r["scores"] for r in settings_map.read(settings_map.RESULTS / "rows.jsonl")}
+    for row in rows:
+        row["true"] = {update: median for update, (_, median) in truth[key(row)].items()}
     return sorted(rows, key=place)
 
 
-def joined(store: Path) -> pd.DataFrame:
+def joined(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Every setting after 96 updates: the criteria, and the true median of its batch."""
-    update, truth = str(settings_map.SHORT), true_medians()
+    update = str(settings_map.SHORT)
     return pd.DataFrame(
         {
             "task": r["task"],
             "changes": r["changes"],
-            "true": truth[r["task"], r["seed"], json.dumps(r["changes"])][update],
+            "true": r["true"][update],
             "simulated run": r["simulated"][update],
             **{name: r[name] for name in CRITERIA if name in r},
         }
-        for r in stored(store)
+        for r in rows
     )
 
 
@@ -216,13 +216,13 @@ def comparison(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def updates_chosen(store: Path) -> pd.DataFrame:
+def updates_chosen(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """What the number of updates that the simulated run chooses comes to in truth."""
-    truth, lines = true_medians(), []
-    for task, part in groupby(stored(store), key=itemgetter("task")):
+    lines = []
+    for task, part in groupby(rows, key=itemgetter("task")):
         ways, true = [], []
         for i, row in enumerate(part):
-            true.append(truth[task, row["seed"], json.dumps(row["changes"])])
+            true.append(row["true"])
             way = [Judgement(i, int(k), 0, v) for k, v in row["simulated"].items() if int(k)]
             ways.append(way)
         chosen = [true[i][str(_choose(way).num_updates)] for i, way in enumerate(ways)]
@@ -249,9 +249,10 @@ def compare(
     output: Annotated[Path | None, typer.Option(help="Where to write.")] = None,
 ) -> None:
     """Print, and write, how the criteria do."""
+    rows = stored(store)
     text = "# Criteria for the choice of settings, against the truth\n\n" + "\n".join(
         markdown_table([[*table], *([*map(_cell, row)] for row in table.itertuples(index=False))])
-        for table in (comparison(joined(store)), updates_chosen(store))
+        for table in (comparison(joined(rows)), updates_chosen(rows))
     )
     print(text)
     if output is not None:

@@ -59,9 +59,9 @@ GAIN_SHARE: float = 0.95
 #: Between the seed of the judge and that of the fit to the rest: the two must not start alike.
 SEED_OFFSET: int = 10_007
 
+_ONE_FOR_ALL: str = "is one for all settings; pass it to `select_options`"
 _OF_ALL: dict[str, str] = dict.fromkeys(
-    ("checkpoint", "checkpoint_interval", "timeout_sec", "progress"),
-    "is one for all settings; pass it to `select_options`",
+    ("checkpoint", "checkpoint_interval", "timeout_sec", "progress"), _ONE_FOR_ALL
 )
 
 #: What makes no setting of a stage, and why.
@@ -72,7 +72,7 @@ _NOT_IN_QUESTION: dict[str, dict[str, str]] = {
     },
     "fit_settings": {
         **_OF_ALL,
-        "seed": "is one for all settings; pass it to `select_options`",
+        "seed": _ONE_FOR_ALL,
         "warm_start": "would go on from the weights of the judge, and is judged without; leave it "
         "out",
     },
@@ -227,11 +227,10 @@ def select_options(
         stage = f"selection-fit-{i}"
         if judgements and clock.left() <= 0 and not checkpoints.holds(stage):
             continue
-        before = checkpoints.seconds(stage)
+        clock.add(checkpoints.seconds(stage))
         rest = _fit_to_the_rest(
             model, order[:num_left], seed, {**options, **checkpoints.stage(stage)}, share
         )
-        clock.add(before)
         for j, changes in enumerate(settings):
             search, stage_two = prepare_search(
                 PosteriorMean(rest), bounds, q, **{**common, **changes}

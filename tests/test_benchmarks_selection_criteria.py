@@ -133,7 +133,7 @@ def store(script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_compares_the_picks_with_the_truth(script: Any, store: Path) -> None:
-    table = script.comparison(script.joined(store))
+    table = script.comparison(script.joined(script.stored(store)))
     assert {*table["in question"][table["task"] == "other"]} == {"all settings (1)"}
     table = table[table["task"] == "ackley6"]
     whole = table[table["in question"] == "all settings (3)"].set_index("criterion")
@@ -150,7 +150,7 @@ def test_compares_the_picks_with_the_truth(script: Any, store: Path) -> None:
 
 def test_number_of_updates(script: Any, store: Path) -> None:
     """The first turns after 48, the second has nearly all of its gain by then."""
-    row, other = script.updates_chosen(store).to_dict("records")
+    row, other = script.updates_chosen(script.stored(store)).to_dict("records")
     assert (row["task"], other["task"]) == ("ackley6", "other")
     assert row["mean with the updates chosen"] == pytest.approx((0.3 + 0.2 + 0.3) / 3)
     assert row["with 96"] == pytest.approx((0.1 + 0.2 + 0.3) / 3)
